@@ -1,0 +1,17 @@
+# Writes the commit hash (with + when the tree is dirty) to a header; touches it only when it changes.
+execute_process(COMMAND git -C ${SOURCE} rev-parse --short=12 HEAD OUTPUT_VARIABLE hash OUTPUT_STRIP_TRAILING_WHITESPACE
+  ERROR_QUIET RESULT_VARIABLE rc)
+if(NOT rc EQUAL 0)
+  set(hash "unknown")
+endif()
+execute_process(COMMAND git -C ${SOURCE} status --porcelain -uno OUTPUT_VARIABLE dirty ERROR_QUIET)
+if(dirty)
+  set(hash "${hash}+")
+endif()
+set(text "#define EARSHOT_COMMIT \"${hash}\"\n")
+if(EXISTS ${OUT})
+  file(READ ${OUT} old)
+endif()
+if(NOT "${old}" STREQUAL "${text}")
+  file(WRITE ${OUT} "${text}")
+endif()

@@ -1,0 +1,63 @@
+/* Ranks: a duplicated communicator, agreement on errors, small exchanges, signals and the watchdog.
+ *
+ * A module that communicates duplicates the communicator it is given (es_comm_dup_all) and frees its copy. The suffix _all
+ * marks collective calls: every rank reaches them, in the same order. MPI is initialised with MPI_THREAD_FUNNELED: only the
+ * main thread calls. Reductions over floating point numbers are not offered here: sums that must not depend on the number of
+ * ranks go through reducer.h.
+ *
+ * Between a local failure and the next collective there is always es_err_agree_all.
+ */
+#ifndef EARSHOT_COMM_H
+#define EARSHOT_COMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "earshot/err.h"
+
+struct es_comm;
+
+/* MPI_Init_thread, the world communicator duplicated, the fatal handler installed (a bug ends all ranks with its code). */
+int es_comm_init_all(struct es_comm **c, int *argc, char ***argv, struct es_err *err);
+/* Frees c and calls MPI_Finalize; reached exactly once on every path. */
+void es_comm_fini_all(struct es_comm **c);
+int es_comm_dup_all(struct es_comm **out, const struct es_comm *c, struct es_err *err);
+int es_comm_split_all(struct es_comm **out, const struct es_comm *c, int color, struct es_err *err);
+void es_comm_free_all(struct es_comm **c);
+int es_comm_rank(const struct es_comm *c);
+int es_comm_size(const struct es_comm *c);
+int es_comm_local_size(const struct es_comm *c); /* ranks on this node */
+/* The MPI_Comm, as a pointer to it, for the few libraries that want one (io, linalg, fftmpi). */
+const void *es_comm_mpi(const struct es_comm *c);
+
+/* Returns rc of every rank that failed as one result: 0 when all are 0; else the code and message of the lowest failing
+ * rank, on all ranks, its message prefixed with "rank N" when size > 1. err must not be NULL. */
+int es_err_agree_all(const struct es_comm *c, int rc, struct es_err *err);
+
+void es_comm_barrier_all(const struct es_comm *c);
+void es_comm_bcast_all(const struct es_comm *c, void *data, size_t bytes, int root);
+/* bytes from every rank, in rank order, to every rank. out: size * bytes. */
+void es_comm_allgather_all(const struct es_comm *c, const void *in, size_t bytes, void *out);
+/* As above with one count (bytes) a rank, same on all ranks; out packed in rank order. */
+void es_comm_allgatherv_all(const struct es_comm *c, const void *in, const size_t *bytes, void *out);
+int64_t es_comm_max_all(const struct es_comm *c, int64_t v);
+int64_t es_comm_min_all(const struct es_comm *c, int64_t v);
+int64_t es_comm_sum_all(const struct es_comm *c, int64_t v);
+/* Debug help: a bug unless v is the same on all ranks. */
+void es_comm_assert_same_all(const struct es_comm *c, uint64_t v);
+/* Point to point, blocking, for whole blocks (embeddings of the frozen transformer). */
+void es_comm_send(const struct es_comm *c, const void *data, size_t bytes, int to, int tag);
+void es_comm_recv(const struct es_comm *c, void *data, size_t bytes, int from, int tag);
+
+/* Signals: SIGUSR1, SIGTERM and SIGINT set a flag, nothing else. The flag rides in exchanges that are made anyway. */
+void es_stop_install(void);
+bool es_stop_requested(void);
+
+/* Watchdog: a thread that ends the process with 74 when no es_watchdog_kick came for timeout_s; first it prints phase and
+ * step. timeout_s <= 0: off. The thread calls neither MPI nor HDF5. */
+int es_watchdog_begin(double timeout_s, int rank, struct es_err *err);
+void es_watchdog_kick(const char *phase, int64_t step);
+void es_watchdog_end(void);
+
+#endif

@@ -1,0 +1,13 @@
+/* Fault injection for tests: ES_FAULT="point:n[@rankR][,point:n...]" makes the n-th pass of a point fail.
+ *
+ * Points in use: malloc, h5write, h5open, read, write, rename, decode, kill (SIGKILL to itself), stall, nan.
+ * Without ES_FAULT the call costs one load. Collectivity: none. */
+#ifndef EARSHOT_FAULT_H
+#define EARSHOT_FAULT_H
+
+#include <stdbool.h>
+
+void es_fault_init(const char *spec, int rank); /* spec NULL or empty: off */
+bool es_fault_hit(const char *point);           /* true when this pass must fail */
+
+#endif

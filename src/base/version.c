@@ -1,0 +1,5 @@
+#include "earshot/version.h"
+
+#include "earshot_commit.h"
+
+const char *es_version_commit(void) { return EARSHOT_COMMIT; }
