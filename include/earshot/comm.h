@@ -1,9 +1,9 @@
 /* Ranks: a duplicated communicator, agreement on errors, small exchanges, signals and the watchdog.
  *
- * A module that communicates duplicates the communicator it is given (es_comm_dup_all) and frees its copy. The suffix _all
- * marks collective calls: every rank reaches them, in the same order. MPI is initialised with MPI_THREAD_FUNNELED: only the
- * main thread calls. Reductions over floating point numbers are not offered here: sums that must not depend on the number of
- * ranks go through reducer.h.
+ * A module that communicates duplicates the communicator it is given (es_comm_dup_all) and frees its copy.
+ * The suffix _all marks collective calls: every rank reaches them, in the same order. MPI is initialised with
+ * MPI_THREAD_FUNNELED: only the main thread calls. Reductions over floating point numbers are not offered
+ * here: sums that must not depend on the number of ranks go through reducer.h.
  *
  * Between a local failure and the next collective there is always es_err_agree_all.
  */
@@ -18,7 +18,8 @@
 
 struct es_comm;
 
-/* MPI_Init_thread, the world communicator duplicated, the fatal handler installed (a bug ends all ranks with its code). */
+/* MPI_Init_thread, the world communicator duplicated, the fatal handler installed (a bug ends all ranks with
+ * its code). */
 int es_comm_init_all(struct es_comm **c, int *argc, char ***argv, struct es_err *err);
 /* Frees c and calls MPI_Finalize; reached exactly once on every path. */
 void es_comm_fini_all(struct es_comm **c);
@@ -31,8 +32,9 @@ int es_comm_local_size(const struct es_comm *c); /* ranks on this node */
 /* The MPI_Comm, as a pointer to it, for the few libraries that want one (io, linalg, fftmpi). */
 const void *es_comm_mpi(const struct es_comm *c);
 
-/* Returns rc of every rank that failed as one result: 0 when all are 0; else the code and message of the lowest failing
- * rank, on all ranks, its message prefixed with "rank N" when size > 1. err must not be NULL. */
+/* Returns rc of every rank that failed as one result: 0 when all are 0; else the code and message of the
+ * lowest failing rank, on all ranks, its message prefixed with "rank N" when size > 1. err must not be NULL.
+ */
 int es_err_agree_all(const struct es_comm *c, int rc, struct es_err *err);
 
 void es_comm_barrier_all(const struct es_comm *c);
@@ -50,12 +52,13 @@ void es_comm_assert_same_all(const struct es_comm *c, uint64_t v);
 void es_comm_send(const struct es_comm *c, const void *data, size_t bytes, int to, int tag);
 void es_comm_recv(const struct es_comm *c, void *data, size_t bytes, int from, int tag);
 
-/* Signals: SIGUSR1, SIGTERM and SIGINT set a flag, nothing else. The flag rides in exchanges that are made anyway. */
+/* Signals: SIGUSR1, SIGTERM and SIGINT set a flag, nothing else. The flag rides in exchanges that are made
+ * anyway. */
 void es_stop_install(void);
 bool es_stop_requested(void);
 
-/* Watchdog: a thread that ends the process with 74 when no es_watchdog_kick came for timeout_s; first it prints phase and
- * step. timeout_s <= 0: off. The thread calls neither MPI nor HDF5. */
+/* Watchdog: a thread that ends the process with 74 when no es_watchdog_kick came for timeout_s; first it
+ * prints phase and step. timeout_s <= 0: off. The thread calls neither MPI nor HDF5. */
 int es_watchdog_begin(double timeout_s, int rank, struct es_err *err);
 void es_watchdog_kick(const char *phase, int64_t step);
 void es_watchdog_end(void);

@@ -3,10 +3,11 @@
  * Three kinds (ARCHITECTURE.md section 3):
  *   a bug               ES_ASSERT(condition): prints rank, file, line, condition, ends the whole job with 70;
  *   the world is wrong  return es_err_set(err, ES_EDATA, "..."): a negative code, the message in `err`;
- *   one rank failed before a collective: es_err_agree_all() of comm.h, after which all ranks hold the same error.
+ *   one rank failed before a collective: es_err_agree_all() of comm.h, after which all ranks hold the same
+ * error.
  *
- * Functions return 0 (done), a positive value where documented (information), or a negative error -ES_E*. The struct
- * es_err is the last argument and may be NULL. A program's exit code is the absolute value.
+ * Functions return 0 (done), a positive value where documented (information), or a negative error -ES_E*. The
+ * struct es_err is the last argument and may be NULL. A program's exit code is the absolute value.
  *
  * A message reads "where: what: got X, want Y; what to do". Collectivity: none of these calls communicates.
  */
@@ -29,7 +30,8 @@ struct es_err {
 };
 
 /* Fills err (if not NULL) and returns -code. */
-int es_err_set(struct es_err *err, enum es_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int es_err_set(struct es_err *err, enum es_code code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Adds a hint to an error already set; returns -err->code. */
 int es_err_hint(struct es_err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -40,17 +42,17 @@ int es_err_prefix(struct es_err *err, const char *fmt, ...) __attribute__((forma
 void es_err_clear(struct es_err *err);
 
 /* Returns from the caller when the call failed; for functions whose own result is an es_ code. */
-#define ES_TRY(call)                                                                                                   \
-    do {                                                                                                               \
-        int es_try_rc_ = (call);                                                                                       \
-        if (es_try_rc_ < 0) return es_try_rc_;                                                                         \
+#define ES_TRY(call)                                                                                         \
+    do {                                                                                                     \
+        int es_try_rc_ = (call);                                                                             \
+        if (es_try_rc_ < 0) return es_try_rc_;                                                               \
     } while (0)
 
 /* Sets rc and goes to done: on failure; for functions with one exit path. */
-#define ES_GO(call)                                                                                                    \
-    do {                                                                                                               \
-        rc = (call);                                                                                                   \
-        if (rc < 0) goto done;                                                                                         \
+#define ES_GO(call)                                                                                          \
+    do {                                                                                                     \
+        rc = (call);                                                                                         \
+        if (rc < 0) goto done;                                                                               \
     } while (0)
 
 /* The end of everything after a bug; the comm module installs one that ends all ranks. Never returns. */

@@ -1,12 +1,13 @@
-/* Kernels: one function per computation, pointers, sizes and scratch only; no allocation, MPI, files, log or configuration.
+/* Kernels: one function per computation, pointers, sizes and scratch only; no allocation, MPI, files, log or
+ * configuration.
  *
- * Every kernel es_k_<op>(...) has a reference es_k_<op>_ref_f32 / _ref_f64 (plain loops, double accumulators: the definition;
- * the double one for gradient checks) and a fast version; ES_KERNELS=fast|ref|check picks at start-up (check runs both and is a
- * bug when they differ by more than a bound computed from the data).
+ * Every kernel es_k_<op>(...) has a reference es_k_<op>_ref_f32 / _ref_f64 (plain loops, double accumulators:
+ * the definition; the double one for gradient checks) and a fast version; ES_KERNELS=fast|ref|check picks at
+ * start-up (check runs both and is a bug when they differ by more than a bound computed from the data).
  *
- * Determinism: the same shapes, thread count and instruction set give the same bits. OpenMP schedules are static, no atomics, no
- * reduction(+) on floats; a sum over threads' parts has a fixed order that does not depend on the number of threads where
- * cheaply possible.
+ * Determinism: the same shapes, thread count and instruction set give the same bits. OpenMP schedules are
+ * static, no atomics, no reduction(+) on floats; a sum over threads' parts has a fixed order that does not
+ * depend on the number of threads where cheaply possible.
  */
 #ifndef EARSHOT_KERNELS_H
 #define EARSHOT_KERNELS_H

@@ -1,8 +1,9 @@
-/* Log lines for people: "level phase step key=value ...". Numbers for analysis go to the metrics file instead.
+/* Log lines for people: "level phase step key=value ...". Numbers for analysis go to the metrics file
+ * instead.
  *
- * es_log: once for the job (rank 0 prints, other ranks are silent). es_log_rank: every rank prints, with its rank.
- * Lines go to stderr and, once es_log_open was called, to a file too. A progress line is a terminal's bar or, elsewhere,
- * one plain line at a bounded rate (10 s).
+ * es_log: once for the job (rank 0 prints, other ranks are silent). es_log_rank: every rank prints, with its
+ * rank. Lines go to stderr and, once es_log_open was called, to a file too. A progress line is a terminal's
+ * bar or, elsewhere, one plain line at a bounded rate (10 s).
  *
  * Collectivity: none. The logger is one of the two mutable globals of the program.
  */
@@ -30,7 +31,8 @@ struct es_progress { /* plain; starts as {0} */
 };
 void es_progress_begin(struct es_progress *p, const char *what);
 /* done of total units; extra (may be NULL) is appended, for example "loss=0.31". Rank 0 prints. */
-void es_progress_update(struct es_progress *p, int64_t done, int64_t total, const char *unit, const char *extra);
+void es_progress_update(struct es_progress *p, int64_t done, int64_t total, const char *unit,
+                        const char *extra);
 void es_progress_end(struct es_progress *p);
 
 #endif

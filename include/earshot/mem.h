@@ -1,14 +1,15 @@
 /* Memory: counted heap blocks, and arenas for everything whose lifetime is a run, a leaf or a kernel call.
  *
- * es_alloc is the only malloc of the program; it counts live blocks and bytes (zero at exit) and obeys fault injection
- * (ES_FAULT=malloc:N). All blocks are 64-byte aligned and zeroed.
+ * es_alloc is the only malloc of the program; it counts live blocks and bytes (zero at exit) and obeys fault
+ * injection (ES_FAULT=malloc:N). All blocks are 64-byte aligned and zeroed.
  *
- * An arena is one block with a stack pointer. In a dry arena (es_arena_new with bytes = 0) nothing is backed by memory:
- * es_arena_alloc returns an address that must not be touched, and the peak tells how much a real arena needs. This is the
- * memory plan: run the graph dry, read the peak, make the real arena.
+ * An arena is one block with a stack pointer. In a dry arena (es_arena_new with bytes = 0) nothing is backed
+ * by memory: es_arena_alloc returns an address that must not be touched, and the peak tells how much a real
+ * arena needs. This is the memory plan: run the graph dry, read the peak, make the real arena.
  *
- * A pool is an arena with free: gradients of activations live there during backward, each from its first write to the
- * backward step of its producer. First fit over 64-byte blocks; deterministic, so that a dry pool plans a real one.
+ * A pool is an arena with free: gradients of activations live there during backward, each from its first
+ * write to the backward step of its producer. First fit over 64-byte blocks; deterministic, so that a dry
+ * pool plans a real one.
  *
  * Collectivity: none. Not thread-safe except es_alloc and es_free.
  */
@@ -21,8 +22,8 @@
 
 #include "earshot/err.h"
 
-/* n * size bytes, zeroed, 64-byte aligned. NULL with err set (ES_EIO, "out of memory") on failure or overflow of n * size.
- * n * size = 0 gives a valid pointer. */
+/* n * size bytes, zeroed, 64-byte aligned. NULL with err set (ES_EIO, "out of memory") on failure or overflow
+ * of n * size. n * size = 0 gives a valid pointer. */
 void *es_alloc(size_t n, size_t size, struct es_err *err);
 /* Frees *p and sets it NULL; accepts NULL in *p. Call as es_free(&pointer). */
 void es_free(void *p);

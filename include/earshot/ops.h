@@ -1,6 +1,6 @@
-/* Operations on the tape. Each runs forward now and records its backward. Shapes are checked (a mismatch is a bug: model code
- * is wrong); memory comes from the tape. Kernels behind them: include/earshot/kernels.h.
- * "x [..., D]" means any leading dimensions. All tensors float32, row-major.
+/* Operations on the tape. Each runs forward now and records its backward. Shapes are checked (a mismatch is a
+ * bug: model code is wrong); memory comes from the tape. Kernels behind them: include/earshot/kernels.h. "x
+ * [..., D]" means any leading dimensions. All tensors float32, row-major.
  */
 #ifndef EARSHOT_OPS_H
 #define EARSHOT_OPS_H
@@ -9,18 +9,22 @@
 
 /* ---- transformer side (src/tensor/ops_transformer.c) */
 /* y = x W' + b. x [..., I], w [O, I], b [O] or NULL. -> [..., O] */
-struct es_tensor *es_op_linear(struct es_tape *t, struct es_tensor *x, struct es_tensor *w, struct es_tensor *b);
+struct es_tensor *es_op_linear(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
+                               struct es_tensor *b);
 struct es_tensor *es_op_add(struct es_tape *t, struct es_tensor *a, struct es_tensor *b);
 /* y[b,t,:] = x[b,t,:] + table[row0 + t,:]. x [B,T,D], table [..., N, D] with N >= row0 + T (positions). */
-struct es_tensor *es_op_add_rows(struct es_tape *t, struct es_tensor *x, struct es_tensor *table, int64_t row0);
+struct es_tensor *es_op_add_rows(struct es_tape *t, struct es_tensor *x, struct es_tensor *table,
+                                 int64_t row0);
 /* GELU, erf form. */
 struct es_tensor *es_op_gelu(struct es_tape *t, struct es_tensor *x);
 /* Over the last axis, biased variance. w, b [D] */
-struct es_tensor *es_op_layernorm(struct es_tape *t, struct es_tensor *x, struct es_tensor *w, struct es_tensor *b, double eps);
-/* softmax(Q K' / sqrt(D/H)) V per head. qkv [B,T,3D], rows Q | K | V, head h owns columns h*D/H... -> [B,T,D]. Saves log-sum-exp
- * only. */
+struct es_tensor *es_op_layernorm(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
+                                  struct es_tensor *b, double eps);
+/* softmax(Q K' / sqrt(D/H)) V per head. qkv [B,T,3D], rows Q | K | V, head h owns columns h*D/H... ->
+ * [B,T,D]. Saves log-sum-exp only. */
 struct es_tensor *es_op_attention(struct es_tape *t, struct es_tensor *qkv, int heads);
-/* x [B,F,W] -> [B, W/p, F*p], element [b,i,f*p+j] = x[b,f,i*p+j]; frames beyond (W/p)*p are dropped (ATST: p = 4). */
+/* x [B,F,W] -> [B, W/p, F*p], element [b,i,f*p+j] = x[b,f,i*p+j]; frames beyond (W/p)*p are dropped (ATST: p
+ * = 4). */
 struct es_tensor *es_op_patchify(struct es_tape *t, struct es_tensor *x, int p);
 /* [..., A] and [..., B] -> [..., A+B] */
 struct es_tensor *es_op_concat(struct es_tape *t, struct es_tensor *a, struct es_tensor *b);
@@ -29,22 +33,28 @@ struct es_tensor *es_op_reshape(struct es_tape *t, struct es_tensor *x, int ndim
 struct es_tensor *es_op_sigmoid(struct es_tape *t, struct es_tensor *x);
 
 /* ---- CRNN side (src/tensor/ops_crnn.c) */
-/* Cross-correlation, stride 1, zero padding pad on both sides. x [B,C,H,W], w [O,C,kh,kw], b [O]. -> [B,O,H',W'] */
-struct es_tensor *es_op_conv2d(struct es_tape *t, struct es_tensor *x, struct es_tensor *w, struct es_tensor *b, int pad);
-/* Training tape: batch statistics over (B,H,W), biased for the output, and the pair (mean, unbiased variance) added to the
- * tape's statistics; otherwise running statistics. mean_param, var_param index the parameter table. */
-struct es_tensor *es_op_batchnorm2d(struct es_tape *t, struct es_tensor *x, struct es_tensor *w, struct es_tensor *b,
-                                    int mean_param, int var_param, double eps);
-/* y = x * sigmoid(W x + b) over channels at each (h,w) ("cg"); glu: y = (W x + b) * sigmoid(x). x [B,C,H,W], w [C,C], b [C] */
-struct es_tensor *es_op_gate(struct es_tape *t, struct es_tensor *x, struct es_tensor *w, struct es_tensor *b, bool glu);
-/* Element-wise with probability p, kept values times 1/(1-p); identity (same tensor) when not training or p = 0. The mask is
- * drawn again in backward, never stored. */
+/* Cross-correlation, stride 1, zero padding pad on both sides. x [B,C,H,W], w [O,C,kh,kw], b [O]. ->
+ * [B,O,H',W'] */
+struct es_tensor *es_op_conv2d(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
+                               struct es_tensor *b, int pad);
+/* Training tape: batch statistics over (B,H,W), biased for the output, and the pair (mean, unbiased variance)
+ * added to the tape's statistics; otherwise running statistics. mean_param, var_param index the parameter
+ * table. */
+struct es_tensor *es_op_batchnorm2d(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
+                                    struct es_tensor *b, int mean_param, int var_param, double eps);
+/* y = x * sigmoid(W x + b) over channels at each (h,w) ("cg"); glu: y = (W x + b) * sigmoid(x). x [B,C,H,W],
+ * w [C,C], b [C] */
+struct es_tensor *es_op_gate(struct es_tape *t, struct es_tensor *x, struct es_tensor *w, struct es_tensor *b,
+                             bool glu);
+/* Element-wise with probability p, kept values times 1/(1-p); identity (same tensor) when not training or p =
+ * 0. The mask is drawn again in backward, never stored. */
 struct es_tensor *es_op_dropout(struct es_tape *t, struct es_tensor *x, double p);
 /* kernel = stride = (kh,kw), floor. */
 struct es_tensor *es_op_avgpool2d(struct es_tape *t, struct es_tensor *x, int kh, int kw);
 /* [B,C,T,1] -> [B,T,C] */
 struct es_tensor *es_op_channels_last(struct es_tape *t, struct es_tensor *x);
-/* Adaptive average pooling over time: out[i] = mean of x[floor(iT/n)] .. x[ceil((i+1)T/n)-1]. x [B,T,D] -> [B,n,D] */
+/* Adaptive average pooling over time: out[i] = mean of x[floor(iT/n)] .. x[ceil((i+1)T/n)-1]. x [B,T,D] ->
+ * [B,n,D] */
 struct es_tensor *es_op_time_pool(struct es_tape *t, struct es_tensor *x, int64_t n);
 /* Nearest: floor(iT/n); exact: floor((2i+1)T/(2n)). */
 struct es_tensor *es_op_time_nearest(struct es_tape *t, struct es_tensor *x, int64_t n, bool exact);
@@ -52,26 +62,33 @@ struct es_tensor *es_op_time_nearest(struct es_tape *t, struct es_tensor *x, int
 struct es_tensor *es_op_time_linear(struct es_tape *t, struct es_tensor *x, int64_t n);
 /* Mean over time: [B,T,D] -> [B,D] */
 struct es_tensor *es_op_time_mean(struct es_tape *t, struct es_tensor *x);
-/* One bidirectional GRU layer, PyTorch's cell and gate order r,z,n. x [B,T,I]; w[8] = weight_ih, weight_hh, bias_ih, bias_hh
- * and the same with _reverse. -> [B,T,2H], forward | backward */
+/* One bidirectional GRU layer, PyTorch's cell and gate order r,z,n. x [B,T,I]; w[8] = weight_ih, weight_hh,
+ * bias_ih, bias_hh and the same with _reverse. -> [B,T,2H], forward | backward */
 struct es_tensor *es_op_bigru(struct es_tape *t, struct es_tensor *x, struct es_tensor *const w[8]);
-/* Class-masked attention pooling (spec/models.md 3.4): p = sigmoid(z); a masked with fill where mask is 0; s = softmax of a over
- * classes, clamped to [1e-7, 1]; weak = sum_t p s / sum_t s; then p and weak of masked classes are 0.
- * z, a [B,T,K]; mask [B,K] (0 or 1) or NULL. *strong [B,K,T], *weak [B,K]. fill: -1e30 (cpjku) or -1e4 (baseline). */
-void es_op_class_pool(struct es_tape *t, struct es_tensor *z, struct es_tensor *a, const uint8_t *mask, double fill,
-                      struct es_tensor **strong, struct es_tensor **weak);
+/* Class-masked attention pooling (spec/models.md 3.4): p = sigmoid(z); a masked with fill where mask is 0; s
+ * = softmax of a over classes, clamped to [1e-7, 1]; weak = sum_t p s / sum_t s; then p and weak of masked
+ * classes are 0. z, a [B,T,K]; mask [B,K] (0 or 1) or NULL. *strong [B,K,T], *weak [B,K]. fill: -1e30 (cpjku)
+ * or -1e4 (baseline). */
+void es_op_class_pool(struct es_tape *t, struct es_tensor *z, struct es_tensor *a, const uint8_t *mask,
+                      double fill, struct es_tensor **strong, struct es_tensor **weak);
 
 /* ---- losses (src/tensor/ops_loss.c): scalars [1], double sums in fixed order, cast at the end
- * rows: the first dimension of p is cut to rows row0..row0+n_rows-1. The value is scale * sum / denominator. */
+ * rows: the first dimension of p is cut to rows row0..row0+n_rows-1. The value is scale * sum / denominator.
+ */
 struct es_loss_rows {
     int64_t row0, n_rows;
     double scale, denominator;
-    const uint8_t *columns; /* [K] or NULL: only these columns of dimension 1 count (exclude_maestro_weak_ssl) */
+    const uint8_t
+        *columns; /* [K] or NULL: only these columns of dimension 1 count (exclude_maestro_weak_ssl) */
 };
-/* Binary cross entropy on probabilities, logarithms floored at -100 (PyTorch's BCELoss). p [B,...], target same shape (data). */
-struct es_tensor *es_op_bce(struct es_tape *t, struct es_tensor *p, const float *target, const struct es_loss_rows *rows);
+/* Binary cross entropy on probabilities, logarithms floored at -100 (PyTorch's BCELoss). p [B,...], target
+ * same shape (data). */
+struct es_tensor *es_op_bce(struct es_tape *t, struct es_tensor *p, const float *target,
+                            const struct es_loss_rows *rows);
 /* On logits: max(x,0) - x y + log(1 + exp(-|x|)). */
-struct es_tensor *es_op_bce_logits(struct es_tape *t, struct es_tensor *x, const float *target, const struct es_loss_rows *rows);
-struct es_tensor *es_op_mse(struct es_tape *t, struct es_tensor *p, const float *target, const struct es_loss_rows *rows);
+struct es_tensor *es_op_bce_logits(struct es_tape *t, struct es_tensor *x, const float *target,
+                                   const struct es_loss_rows *rows);
+struct es_tensor *es_op_mse(struct es_tape *t, struct es_tensor *p, const float *target,
+                            const struct es_loss_rows *rows);
 
 #endif

@@ -1,15 +1,17 @@
 /* Tape: runs operations forward, remembers them, runs them backward.
  *
- * An operation (ops.h) computes its output at once and, on a recording tape, leaves a record: its output tensor, what it
- * saved, and a backward function. es_tape_backward walks the records in reverse; the gradient of an activation lives in the
- * pool from its first write to the backward step of its producer, gradients of parameters go into the vector given. As soon as
- * the last record that uses a parameter has run, on_grad(parameter index) is called: the reducer may send it.
+ * An operation (ops.h) computes its output at once and, on a recording tape, leaves a record: its output
+ * tensor, what it saved, and a backward function. es_tape_backward walks the records in reverse; the gradient
+ * of an activation lives in the pool from its first write to the backward step of its producer, gradients of
+ * parameters go into the vector given. As soon as the last record that uses a parameter has run,
+ * on_grad(parameter index) is called: the reducer may send it.
  *
- * Recording tape: outputs live in the leaf arena until es_tape_reset. Not recording (teacher, prediction): outputs live in the
- * pool and es_tape_drop gives them back; on a recording tape es_tape_drop does nothing, so model code calls it always.
+ * Recording tape: outputs live in the leaf arena until es_tape_reset. Not recording (teacher, prediction):
+ * outputs live in the pool and es_tape_drop gives them back; on a recording tape es_tape_drop does nothing,
+ * so model code calls it always.
  *
- * Dry tape (its arenas are dry): operations check shapes and ask for memory but compute nothing; the peaks of arenas and pool
- * are the memory plan.
+ * Dry tape (its arenas are dry): operations check shapes and ask for memory but compute nothing; the peaks of
+ * arenas and pool are the memory plan.
  *
  * The tape knows no MPI. One thread calls; kernels use OpenMP inside.
  */
@@ -46,14 +48,16 @@ bool es_tape_dry(const struct es_tape *t);
 bool es_tape_train(const struct es_tape *t);
 bool es_tape_record(const struct es_tape *t);
 
-/* A tensor over memory of the caller; no gradient flows into it unless needs_grad (golden tests ask for input gradients). */
-struct es_tensor *es_tape_input(struct es_tape *t, const char *name, int ndim, const int64_t *shape, float *data,
-                                bool needs_grad);
+/* A tensor over memory of the caller; no gradient flows into it unless needs_grad (golden tests ask for input
+ * gradients). */
+struct es_tensor *es_tape_input(struct es_tape *t, const char *name, int ndim, const int64_t *shape,
+                                float *data, bool needs_grad);
 struct es_tensor *es_tape_param(struct es_tape *t, int index);
 void es_tape_drop(struct es_tape *t, struct es_tensor *x);
 
-/* grads [es_params_n_trainable] receives parameter gradients: every trainable entry is written (not added to); entries that no
- * record uses are zeroed. on_grad and between may be NULL; between runs after every record (the reducer polls there). */
+/* grads [es_params_n_trainable] receives parameter gradients: every trainable entry is written (not added
+ * to); entries that no record uses are zeroed. on_grad and between may be NULL; between runs after every
+ * record (the reducer polls there). */
 struct es_tape_hooks {
     void (*on_grad)(void *ctx, int param);
     void (*between)(void *ctx);
@@ -83,15 +87,18 @@ void *es_tape_node(struct es_tape *t, size_t bytes);
 /* Kernel workspace until the operation returns: reset by es_tape_scratch_reset. */
 void *es_tape_scratch(struct es_tape *t, size_t bytes);
 void es_tape_scratch_reset(struct es_tape *t);
-/* Leaves a record when the tape records and an input needs a gradient; sets out->needs_grad. out2 may be NULL. */
-void es_tape_push(struct es_tape *t, es_backward_fn backward, void *saved, struct es_tensor *out, struct es_tensor *out2,
-                  int n_in, struct es_tensor *const *in);
+/* Leaves a record when the tape records and an input needs a gradient; sets out->needs_grad. out2 may be
+ * NULL. */
+void es_tape_push(struct es_tape *t, es_backward_fn backward, void *saved, struct es_tensor *out,
+                  struct es_tensor *out2, int n_in, struct es_tensor *const *in);
 /* Gradient buffer of x for writing; *beta = 0: overwrite, 1: add. NULL when x needs none. */
 float *es_tape_grad(struct es_tape *t, struct es_tensor *x, float *beta);
-/* Gradient of an output for reading in backward; NULL when nothing flowed into it (then there is nothing to do). */
+/* Gradient of an output for reading in backward; NULL when nothing flowed into it (then there is nothing to
+ * do). */
 const float *es_tape_grad_out(struct es_tape *t, const struct es_tensor *x);
 struct es_rng es_tape_dropout_stream(struct es_tape *t); /* one per call, in order of calls */
-void es_tape_add_stats(struct es_tape *t, int mean_param, int var_param, int n, const float *mean, const float *var);
+void es_tape_add_stats(struct es_tape *t, int mean_param, int var_param, int n, const float *mean,
+                       const float *var);
 
 /* A scalar loss value of this leaf; backward starts from all of them with gradient 1. */
 void es_tape_add_loss(struct es_tape *t, struct es_tensor *loss);

@@ -1,8 +1,8 @@
 /* Tensors and parameters.
  *
- * A tensor is a plain struct: contiguous, row-major, float32, at most 4 dimensions; its memory belongs to an arena, a pool or
- * a parameter table. Shape letters used everywhere: B clips, T frames, F mel bins, C channels, D width, H heads, K classes,
- * L leaves, P ranks.
+ * A tensor is a plain struct: contiguous, row-major, float32, at most 4 dimensions; its memory belongs to an
+ * arena, a pool or a parameter table. Shape letters used everywhere: B clips, T frames, F mel bins, C
+ * channels, D width, H heads, K classes, L leaves, P ranks.
  */
 #ifndef EARSHOT_TENSOR_H
 #define EARSHOT_TENSOR_H
@@ -26,27 +26,28 @@ struct es_tensor {
     bool needs_grad; /* a gradient will flow into it */
 };
 
-/* Parameter table: names as in the public state_dict, in its order. Values of all entries lie in one aligned vector:
- * first the trainable ones in REVERSE table order (the order in which backward finishes them, and the order of the gradient
- * vector: same offsets), then frozen ones, buffers and no_grad ones. Every entry is padded to 16 floats with zeros. */
+/* Parameter table: names as in the public state_dict, in its order. Values of all entries lie in one aligned
+ * vector: first the trainable ones in REVERSE table order (the order in which backward finishes them, and the
+ * order of the gradient vector: same offsets), then frozen ones, buffers and no_grad ones. Every entry is
+ * padded to 16 floats with zeros. */
 enum es_param_kind { ES_PARAM_WEIGHT, ES_PARAM_BUFFER };
 
 enum es_init { /* PyTorch's initialisations, spec/models.md sections 2.2 and 2.4 */
-    ES_INIT_ZERO,
-    ES_INIT_ONE,
-    ES_INIT_NORMAL,  /* N(0, scale^2) */
-    ES_INIT_UNIFORM, /* U(-scale, scale) */
+               ES_INIT_ZERO,
+               ES_INIT_ONE,
+               ES_INIT_NORMAL,  /* N(0, scale^2) */
+               ES_INIT_UNIFORM, /* U(-scale, scale) */
 };
 
 struct es_param {
     char name[120];
     int ndim;
     int64_t shape[ES_MAX_DIM];
-    int64_t n, offset;        /* offset in the value vector; == offset in the gradient vector when trainable */
+    int64_t n, offset; /* offset in the value vector; == offset in the gradient vector when trainable */
     enum es_param_kind kind;
-    bool trainable;           /* takes part in gradients and AdamW */
-    bool no_grad;             /* never has a gradient (mask_embed, head_linear_layer): in EMA, not in AdamW */
-    int group;                /* learning-rate group, set by train/groups */
+    bool trainable; /* takes part in gradients and AdamW */
+    bool no_grad;   /* never has a gradient (mask_embed, head_linear_layer): in EMA, not in AdamW */
+    int group;      /* learning-rate group, set by train/groups */
     enum es_init init;
     double init_scale;
 };
@@ -56,8 +57,8 @@ struct es_params;
 int es_params_new(struct es_params **p, struct es_err *err);
 void es_params_free(struct es_params **p);
 /* Adds an entry; only before es_params_freeze. Returns its index. A name that is there already is a bug. */
-int es_params_add(struct es_params *p, const char *name, enum es_param_kind kind, enum es_init init, double init_scale,
-                  int ndim, const int64_t *shape);
+int es_params_add(struct es_params *p, const char *name, enum es_param_kind kind, enum es_init init,
+                  double init_scale, int ndim, const int64_t *shape);
 struct es_param *es_params_at(struct es_params *p, int i); /* flags may be changed before es_params_layout */
 int es_params_count(const struct es_params *p);
 int es_params_find(const struct es_params *p, const char *name); /* -1 when absent */
@@ -65,12 +66,14 @@ int es_params_find(const struct es_params *p, const char *name); /* -1 when abse
 int es_params_layout(struct es_params *p, struct es_err *err);
 /* Same table, own values (the teacher). */
 int es_params_clone(struct es_params **out, const struct es_params *p, struct es_err *err);
-/* Fills every entry from its init; streams keyed by (seed, ES_RNG_INIT, 0, index of entry, 0): independent of order of calls. */
+/* Fills every entry from its init; streams keyed by (seed, ES_RNG_INIT, 0, index of entry, 0): independent of
+ * order of calls. */
 void es_params_init(struct es_params *p, uint64_t seed);
 float *es_params_data(struct es_params *p, int i);
-float *es_params_values(struct es_params *p);           /* the whole vector */
-int64_t es_params_n_values(const struct es_params *p);   /* padded length of the whole vector */
-int64_t es_params_n_trainable(const struct es_params *p); /* padded length of its trainable head = gradient vector */
+float *es_params_values(struct es_params *p);          /* the whole vector */
+int64_t es_params_n_values(const struct es_params *p); /* padded length of the whole vector */
+int64_t
+es_params_n_trainable(const struct es_params *p); /* padded length of its trainable head = gradient vector */
 int64_t es_params_elements(const struct es_params *p, bool trainable_only); /* unpadded count, weights only */
 uint64_t es_params_digest(struct es_params *p); /* names, shapes and values in table order */
 

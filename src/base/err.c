@@ -47,7 +47,9 @@ void es_err_clear(struct es_err *err) {
     if (err) memset(err, 0, sizeof *err);
 }
 
-void es_fatal_handler(es_fatal_fn fn) { fatal_fn = fn; }
+void es_fatal_handler(es_fatal_fn fn) {
+    fatal_fn = fn;
+}
 
 void es_bug(const char *file, int line, const char *what) {
     fprintf(stderr, "earshot: %s:%d: this is a bug, please report it: %s does not hold\n", file, line, what);

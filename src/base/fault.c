@@ -22,7 +22,8 @@ void es_fault_init(const char *spec, int rank) {
     char text[256];
     snprintf(text, sizeof text, "%s", spec);
     char *save = NULL;
-    for (char *item = strtok_r(text, ",", &save); item && faults.n < MAX_POINTS; item = strtok_r(NULL, ",", &save)) {
+    for (char *item = strtok_r(text, ",", &save); item && faults.n < MAX_POINTS;
+         item = strtok_r(NULL, ",", &save)) {
         char *colon = strchr(item, ':'), *at = strstr(item, "@rank");
         if (!colon) continue;
         if (at && strtol(at + 5, NULL, 10) != rank) continue;

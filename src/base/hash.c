@@ -28,9 +28,21 @@ void es_hash_free(struct es_hash **h) {
     es_free(h);
 }
 
-void es_hash_reset(struct es_hash *h) { XXH3_64bits_reset(h->state); }
-void es_hash_update(struct es_hash *h, const void *data, size_t bytes) { XXH3_64bits_update(h->state, data, bytes); }
-void es_hash_string(struct es_hash *h, const char *s) { es_hash_update(h, s, strlen(s) + 1); }
-uint64_t es_hash_value(const struct es_hash *h) { return XXH3_64bits_digest(h->state); }
-uint64_t es_hash_bytes(const void *data, size_t bytes) { return XXH3_64bits(data, bytes); }
-void es_hash_hex(uint64_t v, char out[17]) { snprintf(out, 17, "%016llx", (unsigned long long)v); }
+void es_hash_reset(struct es_hash *h) {
+    XXH3_64bits_reset(h->state);
+}
+void es_hash_update(struct es_hash *h, const void *data, size_t bytes) {
+    XXH3_64bits_update(h->state, data, bytes);
+}
+void es_hash_string(struct es_hash *h, const char *s) {
+    es_hash_update(h, s, strlen(s) + 1);
+}
+uint64_t es_hash_value(const struct es_hash *h) {
+    return XXH3_64bits_digest(h->state);
+}
+uint64_t es_hash_bytes(const void *data, size_t bytes) {
+    return XXH3_64bits(data, bytes);
+}
+void es_hash_hex(uint64_t v, char out[17]) {
+    snprintf(out, 17, "%016llx", (unsigned long long)v);
+}

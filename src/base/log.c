@@ -48,7 +48,10 @@ int es_log_level_from_name(const char *name) {
 static void emit(enum es_log_level level, const char *who, const char *fmt, va_list ap) {
     char line[1400];
     vsnprintf(line, sizeof line, fmt, ap);
-    const char *tag = level == ES_LOG_INFO ? "" : level == ES_LOG_WARN ? "warning: " : level == ES_LOG_ERROR ? "error: " : "debug: ";
+    const char *tag = level == ES_LOG_INFO    ? ""
+                      : level == ES_LOG_WARN  ? "warning: "
+                      : level == ES_LOG_ERROR ? "error: "
+                                              : "debug: ";
     fprintf(stderr, "earshot: %s%s%s\n", who, tag, line);
     if (log_state.file) {
         char now[32];
@@ -80,14 +83,16 @@ void es_progress_begin(struct es_progress *p, const char *what) {
     *p = (struct es_progress){.what = what, .begin_s = es_now_s()};
 }
 
-void es_progress_update(struct es_progress *p, int64_t done, int64_t total, const char *unit, const char *extra) {
+void es_progress_update(struct es_progress *p, int64_t done, int64_t total, const char *unit,
+                        const char *extra) {
     if (log_state.rank != 0 || log_state.quiet || log_state.level < ES_LOG_INFO) return;
     double now = es_now_s(), passed = now - p->begin_s;
     double interval = log_state.terminal ? 0.2 : 10.0;
     if (done < total && now - p->last_s < interval && p->last_s > 0) return;
     if (done < total && p->last_s == 0 && passed < interval) return;
     p->last_s = now;
-    double rate = passed > 0 ? (double)done / passed : 0.0, rest = rate > 0 ? (double)(total - done) / rate : 0.0;
+    double rate = passed > 0 ? (double)done / passed : 0.0,
+           rest = rate > 0 ? (double)(total - done) / rate : 0.0;
     const char *more = extra ? extra : "";
     if (log_state.terminal) {
         char bar[31];
@@ -99,8 +104,8 @@ void es_progress_update(struct es_progress *p, int64_t done, int64_t total, cons
         p->open_line = true;
         fflush(stderr);
     } else {
-        es_log(ES_LOG_INFO, "%s %lld/%lld %s rate=%.3g/s left_s=%.0f %s", p->what, (long long)done, (long long)total,
-               unit, rate, rest, more);
+        es_log(ES_LOG_INFO, "%s %lld/%lld %s rate=%.3g/s left_s=%.0f %s", p->what, (long long)done,
+               (long long)total, unit, rate, rest, more);
     }
 }
 

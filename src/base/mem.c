@@ -19,7 +19,9 @@ struct header {
 
 static atomic_llong live_blocks, live_bytes, n_allocations;
 
-static size_t round_up(size_t bytes) { return (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1); }
+static size_t round_up(size_t bytes) {
+    return (bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+}
 
 void *es_alloc(size_t n, size_t size, struct es_err *err) {
     atomic_fetch_add(&n_allocations, 1);
@@ -31,7 +33,8 @@ void *es_alloc(size_t n, size_t size, struct es_err *err) {
     size_t bytes = n * size;
     struct header *h = es_fault_hit("malloc") ? NULL : aligned_alloc(ALIGN, sizeof *h + round_up(bytes));
     if (!h) {
-        es_err_set(err, ES_EIO, "out of memory: %zu bytes asked for, %lld in use", bytes, (long long)live_bytes);
+        es_err_set(err, ES_EIO, "out of memory: %zu bytes asked for, %lld in use", bytes,
+                   (long long)live_bytes);
         return NULL;
     }
     h->bytes = bytes;
@@ -60,9 +63,15 @@ char *es_strdup(const char *s, struct es_err *err) {
     return d;
 }
 
-int64_t es_mem_live_blocks(void) { return live_blocks; }
-int64_t es_mem_live_bytes(void) { return live_bytes; }
-int64_t es_mem_allocations(void) { return n_allocations; }
+int64_t es_mem_live_blocks(void) {
+    return live_blocks;
+}
+int64_t es_mem_live_bytes(void) {
+    return live_bytes;
+}
+int64_t es_mem_allocations(void) {
+    return n_allocations;
+}
 
 int64_t es_mem_peak_rss(void) {
     struct rusage ru;
@@ -116,14 +125,22 @@ void *es_arena_alloc(struct es_arena *a, size_t bytes) {
     return a->base + at;
 }
 
-size_t es_arena_mark(const struct es_arena *a) { return a->used; }
+size_t es_arena_mark(const struct es_arena *a) {
+    return a->used;
+}
 void es_arena_reset(struct es_arena *a, size_t mark) {
     ES_ASSERT(mark <= a->used);
     a->used = mark;
 }
-size_t es_arena_peak(const struct es_arena *a) { return a->peak; }
-bool es_arena_is_dry(const struct es_arena *a) { return !a->block; }
-const char *es_arena_tag(const struct es_arena *a) { return a->tag; }
+size_t es_arena_peak(const struct es_arena *a) {
+    return a->peak;
+}
+bool es_arena_is_dry(const struct es_arena *a) {
+    return !a->block;
+}
+const char *es_arena_tag(const struct es_arena *a) {
+    return a->tag;
+}
 
 /* Pool: spans sorted by offset; neighbours that are free are one span. */
 #define MAX_SPANS 4096
@@ -207,5 +224,9 @@ void es_pool_put(struct es_pool *p, void *block) {
     es_bug(__FILE__, __LINE__, "the block belongs to this pool");
 }
 
-size_t es_pool_peak(const struct es_pool *p) { return p->peak; }
-int es_pool_live(const struct es_pool *p) { return p->live; }
+size_t es_pool_peak(const struct es_pool *p) {
+    return p->peak;
+}
+int es_pool_live(const struct es_pool *p) {
+    return p->live;
+}

@@ -23,7 +23,8 @@ void es_philox4x32(const uint32_t ctr[4], const uint32_t key[2], uint32_t out[4]
     out[3] = c3;
 }
 
-struct es_rng es_rng_make(uint64_t seed, enum es_rng_purpose purpose, uint32_t step, uint32_t item, uint32_t op) {
+struct es_rng es_rng_make(uint64_t seed, enum es_rng_purpose purpose, uint32_t step, uint32_t item,
+                          uint32_t op) {
     uint32_t hi = (uint32_t)(seed >> 32);
     struct es_rng r = {.key = {(uint32_t)seed ^ ((hi << 16) | (hi >> 16)), (uint32_t)purpose},
                        .ctr = {step, item, op, 0}};
@@ -44,7 +45,9 @@ double es_rng_uniform(struct es_rng *r) {
     return (double)((hi << 21) ^ (lo >> 11)) * 0x1p-53;
 }
 
-double es_rng_range(struct es_rng *r, double lo, double hi) { return lo + (hi - lo) * es_rng_uniform(r); }
+double es_rng_range(struct es_rng *r, double lo, double hi) {
+    return lo + (hi - lo) * es_rng_uniform(r);
+}
 
 uint64_t es_rng_below(struct es_rng *r, uint64_t n) {
     ES_ASSERT(n >= 1);
@@ -73,7 +76,9 @@ static double log_gamma_draw(struct es_rng *r, double shape) {
     }
 }
 
-double es_rng_gamma(struct es_rng *r, double shape) { return exp(log_gamma_draw(r, shape)); }
+double es_rng_gamma(struct es_rng *r, double shape) {
+    return exp(log_gamma_draw(r, shape));
+}
 
 double es_rng_beta(struct es_rng *r, double a, double b) {
     double la = log_gamma_draw(r, a), lb = log_gamma_draw(r, b);

@@ -2,4 +2,6 @@
 
 #include "earshot_commit.h"
 
-const char *es_version_commit(void) { return EARSHOT_COMMIT; }
+const char *es_version_commit(void) {
+    return EARSHOT_COMMIT;
+}

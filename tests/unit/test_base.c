@@ -128,7 +128,8 @@ static void errors_and_hash(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(philox_known_answers), cmocka_unit_test(rng_streams),
-                                       cmocka_unit_test(arenas_and_pools), cmocka_unit_test(faults_count_down),
+                                       cmocka_unit_test(arenas_and_pools),
+                                       cmocka_unit_test(faults_count_down),
                                        cmocka_unit_test(errors_and_hash)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,153 @@
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "earshot/hash.h"
+#include "earshot/mem.h"
+#include "earshot/rng.h"
+#include "earshot/tensor.h"
+
+#define MAX_PARAMS 1024
+#define PAD 16 /* floats: every entry starts on a cache line */
+
+struct es_params {
+    int n;
+    int64_t n_values, n_trainable;
+    float *values;
+    struct es_param entry[MAX_PARAMS];
+};
+
+int es_params_new(struct es_params **p, struct es_err *err) {
+    *p = es_alloc(1, sizeof **p, err);
+    return *p ? 0 : -ES_EIO;
+}
+
+void es_params_free(struct es_params **p) {
+    if (!*p) return;
+    es_free(&(*p)->values);
+    es_free(p);
+}
+
+int es_params_add(struct es_params *p, const char *name, enum es_param_kind kind, enum es_init init,
+                  double init_scale, int ndim, const int64_t *shape) {
+    ES_ASSERT(!p->values && p->n < MAX_PARAMS && ndim >= 0 && ndim <= ES_MAX_DIM);
+    ES_ASSERT(strlen(name) < sizeof p->entry[0].name && es_params_find(p, name) < 0);
+    struct es_param *e = &p->entry[p->n];
+    *e = (struct es_param){.ndim = ndim, .n = 1, .kind = kind, .init = init, .init_scale = init_scale};
+    e->trainable = kind == ES_PARAM_WEIGHT;
+    snprintf(e->name, sizeof e->name, "%s", name);
+    for (int d = 0; d < ndim; d++) {
+        e->shape[d] = shape[d];
+        e->n *= shape[d];
+    }
+    return p->n++;
+}
+
+struct es_param *es_params_at(struct es_params *p, int i) {
+    ES_ASSERT(i >= 0 && i < p->n);
+    return &p->entry[i];
+}
+
+int es_params_count(const struct es_params *p) {
+    return p->n;
+}
+
+int es_params_find(const struct es_params *p, const char *name) {
+    for (int i = 0; i < p->n; i++)
+        if (strcmp(p->entry[i].name, name) == 0) return i;
+    return -1;
+}
+
+static int64_t place(struct es_param *e, int64_t at) {
+    e->offset = at;
+    return at + (e->n + PAD - 1) / PAD * PAD;
+}
+
+int es_params_layout(struct es_params *p, struct es_err *err) {
+    int64_t at = 0;
+    for (int i = p->n - 1; i >= 0; i--)
+        if (p->entry[i].trainable) at = place(&p->entry[i], at);
+    p->n_trainable = at;
+    for (int i = 0; i < p->n; i++)
+        if (!p->entry[i].trainable) at = place(&p->entry[i], at);
+    p->n_values = at;
+    p->values = es_alloc((size_t)(at > 0 ? at : 1), sizeof(float), err);
+    return p->values ? 0 : -ES_EIO;
+}
+
+int es_params_clone(struct es_params **out, const struct es_params *p, struct es_err *err) {
+    ES_ASSERT(p->values);
+    *out = es_alloc(1, sizeof **out, err);
+    if (!*out) return -ES_EIO;
+    **out = *p;
+    (*out)->values = es_alloc((size_t)p->n_values, sizeof(float), err);
+    if (!(*out)->values) {
+        es_free(out);
+        return -ES_EIO;
+    }
+    memcpy((*out)->values, p->values, (size_t)p->n_values * sizeof(float));
+    return 0;
+}
+
+void es_params_init(struct es_params *p, uint64_t seed) {
+    for (int i = 0; i < p->n; i++) {
+        struct es_param *e = &p->entry[i];
+        float *x = p->values + e->offset;
+        struct es_rng r = es_rng_make(seed, ES_RNG_INIT, 0, (uint32_t)i, 0);
+        for (int64_t k = 0; k < e->n; k++) {
+            double v = 0.0;
+            switch (e->init) {
+            case ES_INIT_ZERO:
+                v = 0.0;
+                break;
+            case ES_INIT_ONE:
+                v = 1.0;
+                break;
+            case ES_INIT_NORMAL:
+                v = e->init_scale * es_rng_normal(&r);
+                break;
+            case ES_INIT_UNIFORM:
+                v = e->init_scale * es_rng_range(&r, -1.0, 1.0);
+                break;
+            }
+            x[k] = (float)v;
+        }
+    }
+}
+
+float *es_params_data(struct es_params *p, int i) {
+    ES_ASSERT(p->values && i >= 0 && i < p->n);
+    return p->values + p->entry[i].offset;
+}
+
+float *es_params_values(struct es_params *p) {
+    return p->values;
+}
+int64_t es_params_n_values(const struct es_params *p) {
+    return p->n_values;
+}
+int64_t es_params_n_trainable(const struct es_params *p) {
+    return p->n_trainable;
+}
+
+int64_t es_params_elements(const struct es_params *p, bool trainable_only) {
+    int64_t n = 0;
+    for (int i = 0; i < p->n; i++)
+        if (p->entry[i].kind == ES_PARAM_WEIGHT && (p->entry[i].trainable || !trainable_only))
+            n += p->entry[i].n;
+    return n;
+}
+
+uint64_t es_params_digest(struct es_params *p) {
+    struct es_hash *h = NULL;
+    ES_ASSERT(es_hash_new(&h, NULL) == 0);
+    for (int i = 0; i < p->n; i++) {
+        const struct es_param *e = &p->entry[i];
+        es_hash_string(h, e->name);
+        es_hash_update(h, e->shape, sizeof e->shape);
+        es_hash_update(h, p->values + e->offset, (size_t)e->n * sizeof(float));
+    }
+    uint64_t v = es_hash_value(h);
+    es_hash_free(&h);
+    return v;
+}

@@ -1,0 +1,250 @@
+#include "earshot/tape.h"
+
+#include <string.h>
+
+#define NODE_BYTES ((size_t)1 << 20)
+#define MAX_RECORDS 4096
+#define MAX_STATS 64
+#define MAX_LOSSES 32
+#define MAX_IN 12
+
+struct record {
+    es_backward_fn backward;
+    void *saved;
+    struct es_tensor *out, *out2;
+    int n_params, param[MAX_IN];
+};
+
+struct es_tape {
+    struct es_tape_params tp;
+    bool dry;
+    uint32_t step, leaf, n_dropout;
+    struct es_arena *nodes; /* tensors, records' structs: real memory even on a dry tape */
+    struct record *record;
+    int n_records;
+    struct es_tensor **param; /* one tensor per parameter of this leaf, made on first use */
+    int *uses;                /* records that will still write this parameter's gradient */
+    float *grads;
+    struct es_tape_stats stats[MAX_STATS];
+    int n_stats;
+    struct es_tensor *loss[MAX_LOSSES];
+    int n_losses;
+    float one;
+    struct es_tensor **inputs; /* that need gradients */
+    int n_inputs;
+};
+
+int es_tape_new(struct es_tape **t, const struct es_tape_params *tp, struct es_err *err) {
+    int n_params = tp->params ? es_params_count(tp->params) : 0;
+    *t = es_alloc(1, sizeof **t, err);
+    if (!*t) return -ES_EIO;
+    (*t)->tp = *tp;
+    (*t)->dry = es_arena_is_dry(tp->leaf);
+    (*t)->one = 1.0f;
+    if (es_arena_new(&(*t)->nodes, "nodes", NODE_BYTES, err) < 0) goto failed;
+    (*t)->record = es_alloc(MAX_RECORDS, sizeof *(*t)->record, err);
+    (*t)->param = es_alloc((size_t)n_params, sizeof *(*t)->param, err);
+    (*t)->uses = es_alloc((size_t)n_params, sizeof *(*t)->uses, err);
+    (*t)->inputs = es_alloc(MAX_LOSSES, sizeof *(*t)->inputs, err);
+    if (!(*t)->record || !(*t)->param || !(*t)->uses || !(*t)->inputs) goto failed;
+    return 0;
+failed:
+    es_tape_free(t);
+    return -ES_EIO;
+}
+
+void es_tape_free(struct es_tape **t) {
+    if (!*t) return;
+    es_tape_reset(*t, 0, 0);
+    es_free(&(*t)->inputs);
+    es_free(&(*t)->uses);
+    es_free(&(*t)->param);
+    es_free(&(*t)->record);
+    es_arena_free(&(*t)->nodes);
+    es_free(t);
+}
+
+static void release_grad(struct es_tape *t, struct es_tensor *x) {
+    if (x && x->grad && x->param < 0 && x->grad != &t->one) es_pool_put(t->tp.pool, x->grad);
+    if (x) x->grad = NULL;
+}
+
+void es_tape_reset(struct es_tape *t, uint32_t step, uint32_t leaf) {
+    for (int i = 0; i < t->n_inputs; i++) release_grad(t, t->inputs[i]);
+    t->n_inputs = t->n_records = t->n_stats = t->n_losses = 0;
+    t->n_dropout = 0;
+    t->step = step;
+    t->leaf = leaf;
+    es_arena_reset(t->nodes, 0);
+    if (t->tp.record) es_arena_reset(t->tp.leaf, 0);
+    int n = t->tp.params ? es_params_count(t->tp.params) : 0;
+    memset(t->param, 0, (size_t)n * sizeof *t->param);
+    memset(t->uses, 0, (size_t)n * sizeof *t->uses);
+}
+
+bool es_tape_dry(const struct es_tape *t) {
+    return t->dry;
+}
+bool es_tape_train(const struct es_tape *t) {
+    return t->tp.train;
+}
+bool es_tape_record(const struct es_tape *t) {
+    return t->tp.record;
+}
+
+static struct es_tensor *new_tensor(struct es_tape *t, const char *name, int ndim, const int64_t *shape) {
+    ES_ASSERT(ndim >= 0 && ndim <= ES_MAX_DIM);
+    struct es_tensor *x = es_tape_node(t, sizeof *x);
+    x->name = name;
+    x->ndim = ndim;
+    x->n = 1;
+    x->param = -1;
+    for (int d = 0; d < ndim; d++) {
+        ES_ASSERT(shape[d] > 0);
+        x->shape[d] = shape[d];
+        x->n *= shape[d];
+    }
+    return x;
+}
+
+struct es_tensor *es_tape_input(struct es_tape *t, const char *name, int ndim, const int64_t *shape,
+                                float *data, bool needs_grad) {
+    struct es_tensor *x = new_tensor(t, name, ndim, shape);
+    x->data = data;
+    x->needs_grad = needs_grad;
+    if (needs_grad) {
+        ES_ASSERT(t->n_inputs < MAX_LOSSES);
+        t->inputs[t->n_inputs++] = x;
+    }
+    return x;
+}
+
+struct es_tensor *es_tape_param(struct es_tape *t, int index) {
+    if (t->param[index]) return t->param[index];
+    struct es_param *p = es_params_at(t->tp.params, index);
+    struct es_tensor *x = new_tensor(t, p->name, p->ndim, p->shape);
+    x->data = es_params_data(t->tp.params, index);
+    x->param = index;
+    x->needs_grad = t->tp.record && p->trainable;
+    return t->param[index] = x;
+}
+
+void es_tape_drop(struct es_tape *t, struct es_tensor *x) {
+    if (t->tp.record || x->param >= 0 || !x->data) return;
+    if (x->needs_grad) return;
+    es_pool_put(t->tp.pool, x->data);
+    x->data = NULL;
+}
+
+struct es_tensor *es_tape_output(struct es_tape *t, const char *name, int ndim, const int64_t *shape) {
+    struct es_tensor *x = new_tensor(t, name, ndim, shape);
+    size_t bytes = (size_t)x->n * sizeof(float);
+    x->data = t->tp.record ? es_arena_alloc(t->tp.leaf, bytes) : es_pool_get(t->tp.pool, bytes);
+    return x;
+}
+
+void *es_tape_keep(struct es_tape *t, size_t bytes) {
+    return t->tp.record ? es_arena_alloc(t->tp.leaf, bytes) : NULL;
+}
+
+void *es_tape_node(struct es_tape *t, size_t bytes) {
+    void *p = es_arena_alloc(t->nodes, bytes);
+    memset(p, 0, bytes);
+    return p;
+}
+
+void *es_tape_scratch(struct es_tape *t, size_t bytes) {
+    return es_arena_alloc(t->tp.scratch, bytes);
+}
+void es_tape_scratch_reset(struct es_tape *t) {
+    es_arena_reset(t->tp.scratch, 0);
+}
+
+void es_tape_push(struct es_tape *t, es_backward_fn backward, void *saved, struct es_tensor *out,
+                  struct es_tensor *out2, int n_in, struct es_tensor *const *in) {
+    es_tape_scratch_reset(t);
+    if (!t->tp.record) return;
+    bool needed = false;
+    for (int i = 0; i < n_in; i++) needed |= in[i] && in[i]->needs_grad;
+    if (!needed) return;
+    ES_ASSERT(t->n_records < MAX_RECORDS && n_in <= MAX_IN);
+    struct record *r = &t->record[t->n_records++];
+    *r = (struct record){.backward = backward, .saved = saved, .out = out, .out2 = out2};
+    out->needs_grad = true;
+    if (out2) out2->needs_grad = true;
+    for (int i = 0; i < n_in; i++)
+        if (in[i] && in[i]->param >= 0 && in[i]->needs_grad) {
+            r->param[r->n_params++] = in[i]->param;
+            t->uses[in[i]->param]++;
+        }
+}
+
+float *es_tape_grad(struct es_tape *t, struct es_tensor *x, float *beta) {
+    if (!x || !x->needs_grad) return NULL;
+    *beta = x->grad ? 1.0f : 0.0f;
+    if (!x->grad)
+        x->grad = x->param >= 0 ? t->grads + es_params_at(t->tp.params, x->param)->offset
+                                : es_pool_get(t->tp.pool, (size_t)x->n * sizeof(float));
+    return x->grad;
+}
+
+const float *es_tape_grad_out(struct es_tape *t, const struct es_tensor *x) {
+    (void)t;
+    return x->grad;
+}
+
+struct es_rng es_tape_dropout_stream(struct es_tape *t) {
+    return es_rng_make(t->tp.seed, t->tp.dropout_purpose, t->step, t->leaf, t->n_dropout++);
+}
+
+void es_tape_add_stats(struct es_tape *t, int mean_param, int var_param, int n, const float *mean,
+                       const float *var) {
+    ES_ASSERT(t->n_stats < MAX_STATS);
+    t->stats[t->n_stats++] = (struct es_tape_stats){mean_param, var_param, n, mean, var};
+}
+
+int es_tape_n_stats(const struct es_tape *t) {
+    return t->n_stats;
+}
+struct es_tape_stats es_tape_stats_at(const struct es_tape *t, int i) {
+    return t->stats[i];
+}
+
+void es_tape_add_loss(struct es_tape *t, struct es_tensor *loss) {
+    ES_ASSERT(t->n_losses < MAX_LOSSES && loss->n == 1);
+    t->loss[t->n_losses++] = loss;
+}
+
+void es_tape_backward(struct es_tape *t, float *grads, const struct es_tape_hooks *hooks) {
+    t->grads = grads;
+    int n = es_params_count(t->tp.params);
+    for (int i = 0; i < n; i++) {
+        const struct es_param *p = es_params_at(t->tp.params, i);
+        if (p->trainable && t->uses[i] == 0 && !t->dry)
+            memset(grads + p->offset, 0, (size_t)p->n * sizeof(float));
+        if (p->trainable && t->uses[i] == 0 && hooks && hooks->on_grad) hooks->on_grad(hooks->ctx, i);
+    }
+    for (int i = 0; i < t->n_losses; i++)
+        if (t->loss[i]->needs_grad) t->loss[i]->grad = &t->one;
+    for (int k = t->n_records - 1; k >= 0; k--) {
+        struct record *r = &t->record[k];
+        bool flows = r->out->grad || (r->out2 && r->out2->grad);
+        if (flows) r->backward(t, r->saved);
+        es_tape_scratch_reset(t);
+        release_grad(t, r->out);
+        release_grad(t, r->out2);
+        for (int i = 0; i < r->n_params; i++) {
+            int id = r->param[i];
+            if (--t->uses[id] > 0) continue;
+            const struct es_param *p = es_params_at(t->tp.params, id);
+            if (!t->param[id]->grad && !t->dry) memset(grads + p->offset, 0, (size_t)p->n * sizeof(float));
+            if (hooks && hooks->on_grad) hooks->on_grad(hooks->ctx, id);
+        }
+        if (hooks && hooks->between) hooks->between(hooks->ctx);
+    }
+}
+
+const float *es_tape_input_grad(struct es_tape *t, const struct es_tensor *x) {
+    (void)t;
+    return x->grad;
+}
