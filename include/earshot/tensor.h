@@ -24,6 +24,7 @@ struct es_tensor {
     float *grad;     /* NULL until a backward function wrote it */
     int param;       /* index in the parameter table, or -1 */
     bool needs_grad; /* a gradient will flow into it */
+    bool owned;      /* data came from the tape's pool: es_tape_drop gives it back */
 };
 
 /* Parameter table: names as in the public state_dict, in its order. Values of all entries lie in one aligned

@@ -53,20 +53,20 @@ failed:
     return -ES_EIO;
 }
 
+static void release_grad(struct es_tape *t, struct es_tensor *x) {
+    if (x && x->grad && x->param < 0 && x->grad != &t->one) es_pool_put(t->tp.pool, x->grad);
+    if (x) x->grad = NULL;
+}
+
 void es_tape_free(struct es_tape **t) {
     if (!*t) return;
-    es_tape_reset(*t, 0, 0);
+    for (int i = 0; i < (*t)->n_inputs; i++) release_grad(*t, (*t)->inputs[i]);
     es_free(&(*t)->inputs);
     es_free(&(*t)->uses);
     es_free(&(*t)->param);
     es_free(&(*t)->record);
     es_arena_free(&(*t)->nodes);
     es_free(t);
-}
-
-static void release_grad(struct es_tape *t, struct es_tensor *x) {
-    if (x && x->grad && x->param < 0 && x->grad != &t->one) es_pool_put(t->tp.pool, x->grad);
-    if (x) x->grad = NULL;
 }
 
 void es_tape_reset(struct es_tape *t, uint32_t step, uint32_t leaf) {
@@ -130,16 +130,16 @@ struct es_tensor *es_tape_param(struct es_tape *t, int index) {
 }
 
 void es_tape_drop(struct es_tape *t, struct es_tensor *x) {
-    if (t->tp.record || x->param >= 0 || !x->data) return;
-    if (x->needs_grad) return;
+    if (!x->owned) return;
     es_pool_put(t->tp.pool, x->data);
-    x->data = NULL;
+    x->owned = false;
 }
 
 struct es_tensor *es_tape_output(struct es_tape *t, const char *name, int ndim, const int64_t *shape) {
     struct es_tensor *x = new_tensor(t, name, ndim, shape);
     size_t bytes = (size_t)x->n * sizeof(float);
     x->data = t->tp.record ? es_arena_alloc(t->tp.leaf, bytes) : es_pool_get(t->tp.pool, bytes);
+    x->owned = !t->tp.record;
     return x;
 }
 

@@ -1,0 +1,80 @@
+/* Networks: the transformer, the CRNN with fused embeddings (cpjku's Task4CRNNEmbeddingsWrapper,
+ * spec/models.md section 3.4) and the pre-training head (PretrainedSED's PredictionsWrapper, section 3.3). A
+ * net holds indices into a parameter table; student and teacher are two tables of the same layout, chosen by
+ * the tape.
+ *
+ * Order of calls: es_net_new adds the parameters to an empty table; the caller marks what is trainable
+ * (es_net_freeze), lays the table out, initialises or loads it; then forward calls on any tape made on a
+ * table of that layout.
+ *
+ *   SED:       z = es_net_embed(net, tape, features)      transformer -> (768 -> 527 head) -> 156 frames
+ *              es_net_sed(net, tape, crnn, z, ...)        CNN, fusion, GRU, heads
+ *   pretrain:  es_net_pretrain(net, tape, features)       transformer -> 250 frames -> (GRU) -> class logits
+ *
+ * Collectivity: none. Errors: shapes that do not fit are bugs; the configuration was checked before
+ * (es_net_config_check).
+ */
+#ifndef EARSHOT_NN_H
+#define EARSHOT_NN_H
+
+#include "earshot/ops.h"
+
+enum es_arch { ES_ARCH_ATST, ES_ARCH_FPASST, ES_ARCH_BEATS };
+enum es_embed_pool { ES_POOL_AAP, ES_POOL_NEAREST, ES_POOL_NEAREST_EXACT };
+#define ES_MAX_CNN 8
+
+struct es_transformer_config { /* full size: 768, 12, 12, 3072 */
+    enum es_arch arch;
+    int dim, depth, heads, mlp;
+    int n_mels, n_mel_frames; /* of the longest clip: size of the position table (64, 1001) */
+    double ln_eps;
+};
+
+struct es_net_config {
+    struct es_transformer_config transformer;
+    bool pretrain; /* pre-training head instead of the CRNN */
+    /* CRNN */
+    bool wrapper; /* AudioSet head between transformer and fusion */
+    int wrapper_frames, audioset_classes;
+    int n_cnn, filters[ES_MAX_CNN], pool_time[ES_MAX_CNN], pool_freq[ES_MAX_CNN];
+    int rnn_cells, rnn_layers, n_classes, n_frames, crnn_mels;
+    double dropout, bn_eps;
+    bool glu;
+    enum es_embed_pool embed_pool;
+    /* pre-training */
+    bool pretrain_rnn;
+    int pretrain_rnn_cells, pretrain_rnn_layers, pretrain_frames, pretrain_classes;
+};
+void es_net_config_default(struct es_net_config *c); /* full-size ATST with the published CRNN */
+
+struct es_net;
+int es_net_new(struct es_net **net, const struct es_net_config *c, struct es_params *p, struct es_err *err);
+void es_net_free(struct es_net **net);
+const struct es_net_config *es_net_config(const struct es_net *net);
+
+/* Marks parameters: the frozen 768 -> 527 head and mask_embed never train; with frozen_transformer nothing of
+ * as_model does. */
+void es_net_freeze(const struct es_net *net, struct es_params *p, bool frozen_transformer);
+
+/* Layer of a parameter for layer-wise rates and groups, by name. */
+enum es_param_part { ES_PART_CNN, ES_PART_RNN, ES_PART_TRANSFORMER, ES_PART_HEAD };
+enum es_param_part es_net_part(const struct es_net *net, const char *name);
+int es_net_depth_index(const struct es_net *net,
+                       const char *name); /* 0 final norm, 1..depth block depth-1..0, depth+1 rest */
+
+/* features [B,1,F,T] (ATST mel) -> [B,T',D] */
+struct es_tensor *es_net_transformer(const struct es_net *net, struct es_tape *t, struct es_tensor *features);
+/* e [B,T',D] -> wrapper head when configured -> resampled to n_frames: [B,n_frames,E] */
+struct es_tensor *es_net_resample(const struct es_net *net, struct es_tape *t, struct es_tensor *e);
+/* Both in one: features -> [B,n_frames,E] */
+struct es_tensor *es_net_embed(const struct es_net *net, struct es_tape *t, struct es_tensor *features);
+int es_net_embed_width(const struct es_net *net);
+
+/* crnn [B,1,Tm,F] (scaled log-mel, time before mel), z [B,n_frames,E]
+ * -> *logits, *attention [B,n_frames,K]: inputs of es_op_class_pool */
+void es_net_sed(const struct es_net *net, struct es_tape *t, struct es_tensor *crnn, struct es_tensor *z,
+                struct es_tensor **logits, struct es_tensor **attention);
+/* features [B,1,F,T] -> logits [B,frames,K] */
+struct es_tensor *es_net_pretrain(const struct es_net *net, struct es_tape *t, struct es_tensor *features);
+
+#endif

@@ -1,0 +1,68 @@
+/* CNN, fusion with the transformer's frames, BiGRU, strong and attention heads (spec/models.md section 3.4).
+ */
+#include <math.h>
+#include <stdio.h>
+
+#include "nn_impl.h"
+
+void crnn_new(struct crnn *r, struct es_params *p, const struct es_net_config *c) {
+    int64_t in = 1;
+    for (int i = 0; i < c->n_cnn; i++) {
+        struct cnn_block *b = &r->block[i];
+        int64_t out = c->filters[i];
+        double scale = 1.0 / sqrt(9.0 * (double)in);
+        char name[64];
+        snprintf(name, sizeof name, "cnn.cnn.conv%d.weight", i);
+        b->conv.w = nn_param(p, "", name, ES_INIT_UNIFORM, scale, 4, (int64_t[]){out, in, 3, 3});
+        snprintf(name, sizeof name, "cnn.cnn.conv%d.bias", i);
+        b->conv.b = nn_param(p, "", name, ES_INIT_UNIFORM, scale, 1, &out);
+        snprintf(name, sizeof name, "cnn.cnn.batchnorm%d", i);
+        b->norm = nn_norm(p, "", name, out);
+        snprintf(name, sizeof name, "cnn.cnn.batchnorm%d.running_mean", i);
+        b->mean = es_params_add(p, name, ES_PARAM_BUFFER, ES_INIT_ZERO, 0, 1, &out);
+        snprintf(name, sizeof name, "cnn.cnn.batchnorm%d.running_var", i);
+        b->var = es_params_add(p, name, ES_PARAM_BUFFER, ES_INIT_ONE, 0, 1, &out);
+        snprintf(name, sizeof name, "cnn.cnn.batchnorm%d.num_batches_tracked", i);
+        b->count = es_params_add(p, name, ES_PARAM_BUFFER, ES_INIT_ZERO, 0, 0, NULL);
+        snprintf(name, sizeof name, "cnn.cnn.%s%d.linear", c->glu ? "glu" : "cg", i);
+        b->gate = nn_linear(p, "", name, out, out, true, ES_INIT_UNIFORM, 1.0 / sqrt((double)out));
+        in = out;
+    }
+    nn_gru(p, "rnn.rnn.", c->rnn_layers, c->rnn_cells, c->rnn_cells, r->rnn);
+    int64_t wide = 2 * (int64_t)c->rnn_cells;
+    double scale = 1.0 / sqrt((double)wide);
+    r->dense = nn_linear(p, "", "dense", wide, c->n_classes, true, ES_INIT_UNIFORM, scale);
+    r->softmax = nn_linear(p, "", "dense_softmax", wide, c->n_classes, true, ES_INIT_UNIFORM, scale);
+}
+
+static struct es_tensor *cnn_forward(const struct es_net *net, struct es_tape *t, struct es_tensor *x) {
+    const struct es_net_config *c = &net->c;
+    for (int i = 0; i < c->n_cnn; i++) {
+        const struct cnn_block *b = &net->crnn.block[i];
+        x = nn_next(t, x, es_op_conv2d(t, x, es_tape_param(t, b->conv.w), es_tape_param(t, b->conv.b), 1));
+        x = nn_next(t, x,
+                    es_op_batchnorm2d(t, x, es_tape_param(t, b->norm.w), es_tape_param(t, b->norm.b), b->mean,
+                                      b->var, c->bn_eps));
+        x = nn_next(t, x, es_op_gate(t, x, es_tape_param(t, b->gate.w), es_tape_param(t, b->gate.b), c->glu));
+        x = nn_next(t, x, es_op_dropout(t, x, c->dropout));
+        x = nn_next(t, x, es_op_avgpool2d(t, x, c->pool_time[i], c->pool_freq[i]));
+    }
+    return nn_next(t, x, es_op_channels_last(t, x));
+}
+
+void es_net_sed(const struct es_net *net, struct es_tape *t, struct es_tensor *crnn, struct es_tensor *z,
+                struct es_tensor **logits, struct es_tensor **attention) {
+    const struct es_net_config *c = &net->c;
+    const struct crnn *r = &net->crnn;
+    struct es_tensor *x = cnn_forward(net, t, crnn);
+    ES_ASSERT(x->shape[1] == z->shape[1]);
+    struct es_tensor *h = es_op_concat(t, x, z);
+    es_tape_drop(t, x);
+    h = nn_next(t, h, es_op_dropout(t, h, c->dropout));
+    h = nn_next(t, h, nn_apply(t, r->fuse, h));
+    h = nn_apply_gru(t, c->rnn_layers, r->rnn, h);
+    h = nn_next(t, h, es_op_dropout(t, h, c->dropout));
+    *logits = nn_apply(t, r->dense, h);
+    *attention = nn_apply(t, r->softmax, h);
+    es_tape_drop(t, h);
+}
