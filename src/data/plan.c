@@ -1,0 +1,141 @@
+#include "earshot/plan.h"
+
+#include <string.h>
+
+#include "earshot/mem.h"
+#include "earshot/rng.h"
+
+struct es_plan {
+    struct es_plan_params pp;
+    int64_t micro_batches, epoch_steps, epoch;
+    int64_t *order[ES_N_SETS]; /* permutation of the cached epoch */
+};
+
+static const char *const set_names[ES_N_SETS] = {"MAESTRO", "real strong", "synthetic", "weak", "unlabelled"};
+
+int es_plan_new(struct es_plan **p, const struct es_plan_params *pp, struct es_err *err) {
+    *p = es_alloc(1, sizeof **p, err);
+    if (!*p) return -ES_EIO;
+    (*p)->pp = *pp;
+    (*p)->epoch = -1;
+    int64_t least = INT64_MAX;
+    int total = 0;
+    for (int s = 0; s < pp->n_sets; s++) {
+        if (pp->size[s] == 0) continue;
+        total += pp->size[s];
+        int64_t batches = pp->n_clips[s] / pp->size[s];
+        if (batches < 1) {
+            es_plan_free(p);
+            return es_err_set(err, ES_EDATA,
+                              "data.subset_sizes: %s: a leaf takes %d clips, the stores hold %lld",
+                              set_names[s], pp->size[s], (long long)pp->n_clips[s]);
+        }
+        if (batches < least) least = batches;
+        (*p)->order[s] = es_alloc((size_t)pp->n_clips[s], sizeof(int64_t), err);
+        if (!(*p)->order[s]) {
+            es_plan_free(p);
+            return -ES_EIO;
+        }
+    }
+    if (total < 1 || total > ES_LEAF_CLIPS) {
+        es_plan_free(p);
+        return es_err_set(err, ES_EUSAGE, "data.subset_sizes: %d clips a leaf, want 1..%d", total,
+                          ES_LEAF_CLIPS);
+    }
+    (*p)->micro_batches = least;
+    (*p)->epoch_steps = (least + pp->leaves - 1) / pp->leaves;
+    if (pp->epoch_steps > 0 && pp->epoch_steps < (*p)->epoch_steps) {
+        (*p)->epoch_steps = pp->epoch_steps;
+        (*p)->micro_batches = pp->epoch_steps * pp->leaves;
+    }
+    return 0;
+}
+
+void es_plan_free(struct es_plan **p) {
+    if (!*p) return;
+    for (int s = 0; s < ES_N_SETS; s++) es_free(&(*p)->order[s]);
+    es_free(p);
+}
+
+const struct es_plan_params *es_plan_get_params(const struct es_plan *p) {
+    return &p->pp;
+}
+int64_t es_plan_epoch_micro_batches(const struct es_plan *p) {
+    return p->micro_batches;
+}
+int64_t es_plan_epoch_steps(const struct es_plan *p) {
+    return p->epoch_steps;
+}
+
+int es_plan_n_active(const struct es_plan *p, int64_t step) {
+    int64_t rest = p->micro_batches - step % p->epoch_steps * p->pp.leaves;
+    return rest < p->pp.leaves ? (int)rest : p->pp.leaves;
+}
+
+static void draw_mix(const struct es_plan *p, struct es_rng *r, struct es_leaf_plan *out, int first,
+                     int end) {
+    if (end <= first) return;
+    struct es_mix_call *m = &out->mix[out->n_mix++];
+    int64_t perm[ES_LEAF_CLIPS];
+    m->first = first;
+    m->n = end - first;
+    for (int i = 0; i < m->n; i++) {
+        double c = es_rng_beta(r, p->pp.mixup_alpha, p->pp.mixup_alpha);
+        m->c[i] = (float)(c > 1.0 - c ? c : 1.0 - c);
+    }
+    es_rng_permutation(r, m->n, perm);
+    for (int i = 0; i < m->n; i++) m->perm[i] = (int)perm[i];
+}
+
+/* spec/training.md 3.2: one gate a micro-batch; calls on W, on M+R+S jointly (or R+S and M), on U */
+static void draw_mixup(const struct es_plan *p, int64_t step, struct es_leaf_plan *out) {
+    struct es_rng r = es_rng_make(p->pp.seed, ES_RNG_MIX, (uint32_t)step, (uint32_t)out->leaf, 1);
+    out->n_mix = 0;
+    out->mixup = es_rng_uniform(&r) < p->pp.mixup_p;
+    if (!out->mixup) return;
+    const int *f = out->first;
+    if (p->pp.n_sets == 1) {
+        draw_mix(p, &r, out, f[0], f[1]);
+        return;
+    }
+    draw_mix(p, &r, out, f[ES_SET_W], f[ES_SET_W + 1]);
+    if (p->pp.mixup_joint) {
+        draw_mix(p, &r, out, f[ES_SET_M], f[ES_SET_S + 1]);
+    } else {
+        draw_mix(p, &r, out, f[ES_SET_R], f[ES_SET_S + 1]);
+        draw_mix(p, &r, out, f[ES_SET_M], f[ES_SET_M + 1]);
+    }
+    draw_mix(p, &r, out, f[ES_SET_U], f[ES_SET_U + 1]);
+}
+
+void es_plan_leaf(struct es_plan *p, int64_t step, int leaf, struct es_leaf_plan *out) {
+    ES_ASSERT(leaf < es_plan_n_active(p, step));
+    int64_t epoch = step / p->epoch_steps;
+    if (epoch != p->epoch) {
+        for (int s = 0; s < p->pp.n_sets; s++) {
+            if (p->pp.size[s] == 0) continue;
+            struct es_rng r = es_rng_make(p->pp.seed, ES_RNG_SHUFFLE, (uint32_t)epoch, (uint32_t)s, 0);
+            es_rng_permutation(&r, p->pp.n_clips[s], p->order[s]);
+        }
+        p->epoch = epoch;
+    }
+    memset(out, 0, sizeof *out);
+    out->leaf = leaf;
+    out->micro_batch = step % p->epoch_steps * p->pp.leaves + leaf;
+    for (int s = 0; s < p->pp.n_sets; s++) {
+        out->first[s] = out->n;
+        for (int i = 0; i < p->pp.size[s]; i++) {
+            int k = out->n++;
+            out->clip[k] = p->order[s][out->micro_batch * p->pp.size[s] + i];
+            out->partner[k] = -1;
+            struct es_rng r =
+                es_rng_make(p->pp.seed, ES_RNG_MIX, (uint32_t)step, (uint32_t)leaf, 2 + (uint32_t)k);
+            if (!p->pp.wavmix_set[s] || es_rng_uniform(&r) >= p->pp.wavmix_p) continue;
+            double w = es_rng_beta(&r, p->pp.wavmix_alpha, p->pp.wavmix_alpha);
+            out->weight[k] = (float)(w > 1.0 - w ? w : 1.0 - w);
+            out->partner[k] = (int64_t)es_rng_below(&r, (uint64_t)p->pp.n_clips[s]);
+        }
+    }
+    for (int s = p->pp.n_sets; s <= ES_N_SETS; s++) out->first[s] = out->n;
+    draw_mixup(p, step, out);
+}
