@@ -15,7 +15,7 @@ int es_err_set(struct es_err *err, enum es_code code, const char *fmt, ...) {
         va_end(ap);
         for (char *c = err->msg; *c; c++)
             if (*c == '\n') *c = ' ';
-        err->code = code;
+        err->code = (int)code;
         err->hint[0] = 0;
     }
     return -(int)code;

@@ -235,11 +235,11 @@ static float *at_bucket(struct es_reducer *r, int vector, int64_t b) {
     return r->vector[vector] + b * r->bucket_elements;
 }
 
-/* Where the half that comes in waits for its addition. By now this bucket of any vector but the current one
- * is free. */
+/* Where the half that comes in waits for its addition. By now this bucket of any vector but the current one is free; the half
+ * keeps its place there, so that gaps and padding, which no leaf writes, are zero for ever. */
 static float *receive_space(struct es_reducer *r, int64_t b) {
     if (r->depth == 0) return r->half + b * (r->bucket_elements / 2);
-    return at_bucket(r, r->current == 0 ? 1 : 0, b);
+    return at_bucket(r, r->current == 0 ? 1 : 0, b) + r->bucket[b].lo;
 }
 
 /* Posts the messages of the bucket's level; goes on where there are none. */
