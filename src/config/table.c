@@ -1,0 +1,326 @@
+/* The table of configuration keys: the only place where defaults, ranges and docs live. Order here is the
+ * order of written files and of the digest; keys of a section stand together. Defaults are those of the
+ * public recipe (the settings of CPJKU/cpjku_dcase24 for stage 1 and, where only stage 2 has the key, stage 2
+ * of iteration 1; PretrainedSED for pretrain) unless the doc says otherwise. */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config_impl.h"
+
+#define ROW(t, k, def, text, ...)                                                                            \
+    { .type = ES_CONFIG_##t, .name = k, .preset = def, .doc = text, .since = "0.1.0", __VA_ARGS__ }
+#define ANY .range = NULL
+#define STAGES .only = "phase=stage1|stage2"
+#define PRETRAIN .only = "phase=pretrain"
+#define OUTSIDE .outside_digest = true
+
+/* A subset of `prepare`: where its audio and its tables are in the real corpora's layout, relative to
+ * prepare.root. */
+#define SUBSET(s, audio, tsv, durations)                                                                     \
+    ROW(PATH, "prepare." s "_audio", audio,                                                                  \
+        "audio of the subset " s ": a folder, or an .hdf of mp3s; under prepare.root", ANY),                 \
+        ROW(PATH, "prepare." s "_tsv", tsv, "labels of the subset " s "; empty: none; under prepare.root",   \
+            ANY),                                                                                            \
+        ROW(PATH, "prepare." s "_durations", durations,                                                      \
+            "durations of the subset " s "; empty: from the audio; under prepare.root", ANY)
+
+static const struct es_config_key table[] = {
+    ROW(CHOICE, "phase", "stage1", "what `earshot train` trains", .choices = "pretrain|stage1|stage2"),
+    ROW(INT, "threads_per_rank", "0",
+        "OpenMP and BLAS threads of a rank; 0: the cores it may use over the ranks on them, at most "
+        "OMP_NUM_THREADS",
+        .range = "0..1024"),
+
+    ROW(PATH, "run.dir", "", "where a run writes its checkpoints, metrics, log and resolved configuration",
+        OUTSIDE),
+    ROW(INT, "run.seed", "42", "seed of all random numbers", .range = "0..9007199254740992"),
+    ROW(CHOICE, "run.log_level", "info", "least severe lines to log", .choices = "error|warn|info|debug",
+        OUTSIDE),
+    ROW(DOUBLE, "watchdog.timeout_s", "600",
+        "end the job with 74 when a rank makes no progress for this long; 0: never", .range = ">=0",
+        .unit = "s", OUTSIDE),
+
+    ROW(CHOICE, "model.arch", "atst", "the transformer", .choices = "atst|fpasst|beats"),
+    ROW(INT, "model.dim", "768", "width of the transformer, a multiple of model.heads", .range = "1..4096"),
+    ROW(INT, "model.depth", "12", "transformer blocks", .range = "1..64"),
+    ROW(INT, "model.heads", "12", "attention heads", .range = "1..64"),
+    ROW(INT, "model.mlp", "3072", "hidden width of a block's MLP", .range = "1..16384"),
+    ROW(BOOL, "model.wrapper", "true",
+        "the frozen linear map from model.dim to model.audioset_classes behind the transformer "
+        "(published: true for atst and fpasst, false for beats)",
+        ANY),
+    ROW(INT, "model.audioset_classes", "527", "outputs of that map", .range = "1..4096"),
+    ROW(PATH, "model.init", "", "weights or checkpoint to start from; empty: random", ANY),
+    ROW(CHOICE, "model.init_from", "both",
+        "which network of a checkpoint to start from; both: student to student, teacher to teacher",
+        .choices = "student|teacher|both"),
+    ROW(INT, "model.n_frames", "156", "label frames of a clip of 10 s in stages 1 and 2", .range = "1..1000",
+        .unit = "frames"),
+
+    ROW(INTS, "crnn.filters", "[16, 32, 64, 128, 128, 128, 128]", "channels of the convolution blocks",
+        .range = "1..2048", STAGES),
+    ROW(INTS, "crnn.pool_time", "[2, 2, 1, 1, 1, 1, 1]", "average pooling over time after each block",
+        .range = "1..8", STAGES),
+    ROW(INTS, "crnn.pool_freq", "[2, 2, 2, 2, 2, 2, 2]", "average pooling over frequency after each block",
+        .range = "1..8", STAGES),
+    ROW(INT, "crnn.rnn_cells", "256", "GRU cells a direction", .range = "1..4096", STAGES),
+    ROW(INT, "crnn.rnn_layers", "2", "bidirectional GRU layers", .range = "1..8", STAGES),
+    ROW(DOUBLE, "crnn.dropout", "0.3",
+        "dropout in the blocks, on the fused features and behind the GRU (stage 2: 0.5)", .range = "0..<1",
+        STAGES),
+    ROW(CHOICE, "crnn.activation", "cg", "context gating, or a gated linear unit", .choices = "cg|glu",
+        STAGES),
+    ROW(CHOICE, "crnn.embed_pool", "aap",
+        "how transformer frames become label frames (published: aap for atst, nearest-exact for "
+        "fpasst and beats)",
+        .choices = "aap|nearest|nearest-exact", STAGES),
+    ROW(DOUBLE, "crnn.bn_eps", "1e-3", "BatchNorm epsilon", .range = ">0", STAGES),
+    ROW(DOUBLE, "crnn.bn_momentum", "0.99", "share of the newest batch in BatchNorm's running statistics",
+        .range = "0..1", STAGES),
+
+    ROW(CHOICE, "pretrain.head", "rnn",
+        "head while pre-training: a linear map, or a GRU below it that is dropped afterwards",
+        .choices = "linear|rnn", PRETRAIN),
+    ROW(INT, "pretrain.rnn_cells", "2048", "GRU cells a direction of that head", .range = "1..8192",
+        PRETRAIN),
+    ROW(INT, "pretrain.rnn_layers", "2", "GRU layers of that head", .range = "1..8", PRETRAIN),
+    ROW(INT, "pretrain.frames", "250", "label frames of a clip of 10 s", .range = "1..1000", .unit = "frames",
+        PRETRAIN),
+    ROW(DOUBLE, "pretrain.lambda", "0",
+        "weight of the distillation loss; the labels get the rest (published students: 0.9)", .range = "0..1",
+        PRETRAIN),
+    ROW(PATH, "pretrain.pseudo", "", "predictions of the ensemble to distil from", PRETRAIN),
+    ROW(CHOICE, "pretrain.sampler", "shuffle", "a permutation of all clips, or clips of rare classes first",
+        .choices = "shuffle|balanced", PRETRAIN),
+    ROW(INT, "pretrain.epoch_clips", "100000", "clips of an epoch", .range = ">=1", .unit = "clips",
+        PRETRAIN),
+    ROW(INT, "pretrain.batch", "32", "clips of a leaf (published: 256 a step, here 8 leaves)",
+        .range = "1..4096", .unit = "clips", PRETRAIN),
+
+    ROW(PATHS, "data.stores", "[]", "corpus stores to train on", ANY),
+    ROW(PATHS, "data.exclude", "[]", "TSV files whose column filename names clips to leave out of training",
+        ANY),
+    ROW(INTS, "data.subset_sizes", "[12, 10, 10, 20, 20]",
+        "clips of a leaf: MAESTRO, real strong, synthetic strong, weak, unlabelled "
+        "(stage 2: 7, 5, 5, 9, 9)",
+        .range = "0..1024", .count = 5, .unit = "clips", STAGES),
+    ROW(PATHS, "data.validation_stores", "[]", "corpus stores to validate on; empty: data.stores", ANY),
+    ROW(PATHS, "data.pseudo", "[]", "prediction files with pseudo-labels", STAGES),
+    ROW(INT, "data.epoch_steps", "0", "steps of an epoch; 0: until the smallest subset is used up",
+        .range = "0..1000000000", .unit = "steps"),
+
+    ROW(INT, "train.leaves", "1",
+        "leaves of a step: micro-batches whose gradients are averaged, shared by the ranks",
+        .range = "1..64"),
+    ROW(INT, "train.epochs", "200", "length of the run; the schedules follow it (stage 2: 250)",
+        .range = "1..1000000", .unit = "epochs"),
+    ROW(INT, "train.max_steps", "0", "stop after this step, as if all were done; 0: no limit",
+        .range = "0..1000000000", .unit = "steps", OUTSIDE),
+    ROW(CHOICE, "train.precision", "fp32", "arithmetic of matrix products; bf16 is not yet available",
+        .choices = "fp32|bf16"),
+    ROW(INT, "train.validate_every", "10", "validate after every so many epochs; 0: never",
+        .range = "0..1000000", .unit = "epochs"),
+    ROW(DOUBLE, "train.clip_norm", "0", "largest norm of the gradient; 0: not clipped (pre-training: 0.5)",
+        .range = ">=0"),
+    ROW(INT, "train.frozen_block", "4",
+        "clips of a block of the frozen transformer's forward pass, the unit that ranks share",
+        .range = "1..64", .unit = "clips", .only = "phase=stage1"),
+    ROW(BOOL, "train.memory_plan_only", "false", "print how much memory a step takes, then stop", OUTSIDE),
+
+    ROW(CHOICE, "optimizer.kind", "adamw",
+        "weight decay apart from the gradient, or none (iteration 1 stage 2 and pre-training: adam)",
+        .choices = "adam|adamw"),
+    ROW(DOUBLE, "optimizer.crnn_lr", "1e-3", "peak learning rate of all that stage 1 trains", .range = ">0",
+        .only = "phase=stage1"),
+    ROW(DOUBLE, "optimizer.cnn_lr", "1e-4", "peak learning rate of the convolutions", .range = ">0",
+        .only = "phase=stage2"),
+    ROW(DOUBLE, "optimizer.rnn_lr", "1e-3", "peak learning rate of GRU, fusion and heads", .range = ">0",
+        .only = "phase=stage2"),
+    ROW(DOUBLE, "optimizer.transformer_lr", "1e-4",
+        "peak learning rate of the transformer's output end (PretrainedSED teachers: 7e-5)", .range = ">0",
+        .only = "phase=pretrain|stage2"),
+    ROW(DOUBLE, "optimizer.head_lr", "1e-3", "peak learning rate of the head", .range = ">0", PRETRAIN),
+    ROW(DOUBLE, "optimizer.layer_decay", "1.0",
+        "factor on the learning rate from a block to the one below it", .range = "0..1",
+        .only = "phase=pretrain|stage2"),
+    ROW(DOUBLE, "optimizer.weight_decay", "1e-2",
+        "decay of every trained parameter, biases and norms included (adamw)", .range = ">=0"),
+    ROW(DOUBLE, "optimizer.beta1", "0.9", "decay of the gradient's first moment", .range = "0..<1"),
+    ROW(DOUBLE, "optimizer.beta2", "0.999", "decay of the gradient's second moment", .range = "0..<1"),
+    ROW(DOUBLE, "optimizer.eps", "1e-8", "added to the root of the second moment", .range = ">0"),
+    ROW(INT, "optimizer.warmup_steps", "4000",
+        "steps over which the learning rate rises from 0 (stage 2: 270, pre-training: 5000)",
+        .range = "0..1000000000", .unit = "steps"),
+    ROW(CHOICE, "schedule.kind", "cosine",
+        "learning rate after the warm-up: down to 0 along a cosine, or constant",
+        .choices = "cosine|constant"),
+
+    ROW(DOUBLE, "loss.maestro", "0.08", "weight of MAESTRO's strong labels (lambda 0)", .range = ">=0",
+        STAGES),
+    ROW(DOUBLE, "loss.real", "0.05", "weight of real strong labels (lambda 1)", .range = ">=0", STAGES),
+    ROW(DOUBLE, "loss.synthetic", "0.08", "weight of synthetic strong labels (lambda 2)", .range = ">=0",
+        STAGES),
+    ROW(DOUBLE, "loss.weak", "0.21", "weight of weak labels (lambda 3)", .range = ">=0", STAGES),
+    ROW(DOUBLE, "loss.ssl", "0.58", "weight of agreement with the teacher (lambda 4)", .range = ">=0",
+        STAGES),
+    ROW(DOUBLE, "loss.pseudo", "0", "weight of pseudo-labels (lambda 5); 0: none needed", .range = ">=0",
+        STAGES),
+    ROW(INT, "loss.ssl_warmup_steps", "14000", "steps until agreement has weight loss.ssl (stage 2: 270)",
+        .range = "1..1000000000", .unit = "steps", STAGES),
+    ROW(DOUBLE, "loss.ssl_scale_max", "2.0",
+        "where the growth of that weight ends, in units of loss.ssl (stage 2: 1)", .range = ">=0", STAGES),
+    ROW(BOOL, "loss.ssl_no_class_mask", "false",
+        "agreement over all 27 classes, not only those labelled in a clip's corpus", STAGES),
+    ROW(BOOL, "loss.exclude_maestro_weak_ssl", "false", "no agreement on the clip level for MAESTRO", STAGES),
+    ROW(BOOL, "loss.ict", "true", "interpolation consistency instead of plain agreement in steps with mixup",
+        .only = "phase=stage2"),
+    ROW(DOUBLE, "loss.scale", "0", "factor on the whole loss; 0: 5 in stage 1, 1 in stage 2, as published",
+        .range = ">=0", STAGES),
+    ROW(DOUBLE, "ema.decay", "0.999", "decay of the teacher's moving average", .range = "0..<1", STAGES),
+
+    ROW(DOUBLE, "augment.mixup", "0.5", "probability that a leaf's mels are mixed", .range = "0..1"),
+    ROW(DOUBLE, "augment.mixup_alpha", "0.2", "Beta(alpha, alpha) of mixup's coefficients", .range = ">0"),
+    ROW(BOOL, "augment.mixup_joint", "true", "mix MAESTRO and DESED clips with each other", STAGES),
+    ROW(DOUBLE, "augment.wavmix", "0.5", "probability that a strongly labelled clip's waveform is mixed",
+        .range = "0..1"),
+    ROW(DOUBLE, "augment.wavmix_alpha", "0.2", "Beta(alpha, alpha) of its coefficients", .range = ">0"),
+
+    ROW(CHOICE, "quirks.atst_floor", "clip",
+        "ATST's floor of 80 dB below the loudest bin of the clip, or (public code) of the batch",
+        .choices = "clip|batch", .only = "model.arch=atst"),
+    ROW(CHOICE, "quirks.fpasst_groups", "published",
+        "fpasst's blocks 10 and 11 in the learning rate group of block 1 (public code), or "
+        "each in its own",
+        .choices = "published|fixed", .only = "model.arch=fpasst"),
+
+    ROW(DOUBLE, "metrics.flush_seconds", "30", "time between writes of the metrics file", .range = ">=0",
+        .unit = "s", OUTSIDE),
+    ROW(DOUBLE, "checkpoint.every_seconds", "600", "time between checkpoints; 0: off", .range = ">=0",
+        .unit = "s", OUTSIDE),
+    ROW(INT, "checkpoint.every_steps", "0", "steps between checkpoints; 0: off", .range = "0..1000000000",
+        .unit = "steps", OUTSIDE),
+    ROW(INT, "predict.block", "8", "clips of a forward pass in predict, the unit that ranks share",
+        .range = "1..1024", .unit = "clips"),
+    ROW(INTS, "evaluate.median_frames",
+        "[3, 9, 9, 5, 5, 5, 9, 7, 11, 9, 7, 3, 9, 13, 7, 1, 13, 3, 13, 7, 5, 5, 1, 13, 17, 13, 15]",
+        "median filter of each of the 27 classes", .range = "1..156", .count = 27, .unit = "frames"),
+    ROW(INT, "linalg.local_max", "4096", "largest system solved by LAPACK on one rank; above: ScaLAPACK",
+        .range = "1..1000000"),
+    ROW(INT, "slurm.max_restarts", "20", "give up after so many restarts without progress",
+        .range = "0..1000000", OUTSIDE),
+
+    ROW(CHOICE, "prepare.corpus", "desed", "which corpus to read", .choices = "as-strong|desed|maestro"),
+    ROW(PATH, "prepare.root", "", "folder of the corpus", ANY),
+    ROW(STRINGS, "prepare.subsets", "[]", "subsets to read; empty: all of the corpus", ANY),
+    SUBSET("strong", "audio/train/strong_label_real_16k", "metadata/train/audioset_strong.tsv", ""),
+    SUBSET("synth", "dcase_synth/audio/train/synthetic21_train/soundscapes_16k",
+           "dcase_synth/metadata/train/synthetic21_train/soundscapes.tsv", ""),
+    SUBSET("weak", "audio/train/weak_16k", "metadata/train/weak.tsv", ""),
+    SUBSET("unlabeled", "audio/train/unlabel_in_domain_16k", "", ""),
+    SUBSET("validation", "audio/validation/validation_16k", "metadata/validation/validation.tsv",
+           "metadata/validation/validation_durations.tsv"),
+    SUBSET("synth_validation", "audio/validation/synthetic21_validation/soundscapes_16k",
+           "dcase_synth/metadata/validation/synthetic21_validation/soundscapes.tsv",
+           "dcase_synth/metadata/validation/synthetic21_validation/durations.tsv"),
+    SUBSET("maestro_train", "audio/maestro_real_train_16k", "metadata/maestro_real_train.tsv", ""),
+    SUBSET("maestro_validation", "audio/maestro_real_validation_16k", "metadata/maestro_real_validation.tsv",
+           "metadata/maestro_real_durations.tsv"),
+    SUBSET("as_train", "audio/train", "metadata/audioset_train_strong.tsv", ""),
+    SUBSET("as_eval", "audio/eval", "metadata/audioset_eval_strong.tsv",
+           "metadata/audioset_eval_durations.tsv"),
+    ROW(DOUBLE, "prepare.weak_split", "0.9", "share of weak clips for training, the rest for validation",
+        .range = "0..1"),
+    ROW(DOUBLE, "prepare.maestro_split", "0.9", "share of each scene's recordings for training",
+        .range = "0..1"),
+    ROW(INT, "prepare.split_seed", "42", "seed of these splits (NumPy's legacy generator)",
+        .range = "0..4294967295"),
+    ROW(PATH, "prepare.classes", "", "list of classes, one a line; empty: those of the corpus", ANY),
+    ROW(BOOL, "prepare.overlap_exclude", "true",
+        "leave out training clips that are also in an evaluation set", ANY),
+
+    ROW(INT, "demo.clips_as", "64", "AudioSet-strong-like clips", .range = "0..100000", .unit = "clips"),
+    ROW(INT, "demo.clips_real", "24", "DESED-like clips with real strong labels", .range = "0..100000",
+        .unit = "clips"),
+    ROW(INT, "demo.clips_synth", "24", "DESED-like synthetic clips", .range = "0..100000", .unit = "clips"),
+    ROW(INT, "demo.clips_weak", "40", "clips with weak labels", .range = "0..100000", .unit = "clips"),
+    ROW(INT, "demo.clips_unlabeled", "40", "clips without labels", .range = "0..100000", .unit = "clips"),
+    ROW(INT, "demo.clips_validation", "24", "clips of the validation set", .range = "0..100000",
+        .unit = "clips"),
+    ROW(INT, "demo.clips_synth_validation", "16", "clips of the synthetic validation set",
+        .range = "0..100000", .unit = "clips"),
+    ROW(INT, "demo.maestro_train", "10", "MAESTRO-like recordings for training", .range = "0..1000"),
+    ROW(INT, "demo.maestro_validation", "5", "MAESTRO-like recordings for validation", .range = "0..1000"),
+    ROW(DOUBLE, "demo.maestro_seconds", "60", "length of such a recording", .range = "10..3600", .unit = "s"),
+    ROW(DOUBLE, "demo.snr_min_db", "-6", "least level of an event above the background", .range = "-60..60",
+        .unit = "dB"),
+    ROW(DOUBLE, "demo.snr_max_db", "12", "greatest level of an event above the background",
+        .range = "-60..60", .unit = "dB"),
+    ROW(DOUBLE, "demo.test_fraction", "0.34",
+        "share of source recordings and backgrounds kept for validation", .range = "0..1"),
+};
+
+#define N_KEYS ((int)(sizeof table / sizeof *table))
+
+const struct es_config_key *es_config_keys(int *n) {
+    if (n) *n = N_KEYS;
+    return table;
+}
+
+int es_config_find(const char *name) {
+    for (int i = 0; i < N_KEYS; i++)
+        if (strcmp(table[i].name, name) == 0) return i;
+    return -1;
+}
+
+int es_config_require_row(const char *name, unsigned type_mask) {
+    int row = es_config_find(name);
+    if (row < 0 || !(type_mask & (1u << table[row].type))) {
+        fprintf(stderr, "earshot: configuration key %s\n", name);
+        es_bug(__FILE__, __LINE__, "a getter's key is in the table, with this type");
+    }
+    return row;
+}
+
+bool es_config_has_word(const char *words, const char *word) {
+    size_t len = strcspn(word, "|");
+    if (len == 0 || word[len]) return false;
+    for (const char *w = words; w; w = strchr(w, '|'), w = w ? w + 1 : NULL)
+        if (strncmp(w, word, len) == 0 && (w[len] == '|' || w[len] == 0)) return true;
+    return false;
+}
+
+bool es_config_is_section(const char *name) {
+    size_t len = strlen(name);
+    for (int i = 0; i < N_KEYS; i++)
+        if (strncmp(table[i].name, name, len) == 0 && table[i].name[len] == '.') return true;
+    return false;
+}
+
+const char *es_config_job(const char *name) {
+    return strncmp(name, "prepare", 7) == 0 ? "prepare" : strncmp(name, "demo", 4) == 0 ? "demo" : "train";
+}
+
+/* The section of a row, or its name when it stands at the top. */
+static void section_of(int row, char out[32]) {
+    size_t len = strcspn(table[row].name, ".");
+    ES_ASSERT(len < 32);
+    memcpy(out, table[row].name, len);
+    out[len] = 0;
+}
+
+int es_config_unknown(const char *where, const char *name, bool section, struct es_err *err) {
+    struct es_nearest near = {.word = name};
+    char sections[N_KEYS][32];
+    for (int i = 0; i < N_KEYS; i++) {
+        section_of(i, sections[i]);
+        es_nearest_add(&near, section ? sections[i] : table[i].name);
+    }
+    const char *what = section ? "section" : "key";
+    if (!near.best)
+        return es_err_set(err, ES_EUSAGE, "%s: %.100s: unknown %s; see configs/reference.yaml", where, name,
+                          what);
+    return es_err_set(err, ES_EUSAGE, "%s: %.100s: unknown %s, nearest is %s; see earshot %s --explain %s",
+                      where, name, what, near.best, es_config_job(near.best), near.best);
+}
