@@ -1,0 +1,112 @@
+/* Kernels of the CRNN side and of the losses: convolution, batch normalisation, gates, dropout, pooling,
+ * resampling over time, bidirectional GRU, attention pooling over classes, log-mel scaling, BCE and MSE.
+ *
+ * Four functions per kernel, with the same arguments; kernels_crnn_proto.h holds each prototype and its
+ * description once:
+ *   es_k_<op>           what operations call: runs one of the others, as ES_KERNELS says (kernels.h)
+ *   es_k_<op>_fast      AVX2 and FMA, OpenMP
+ *   es_k_<op>_ref_f32   plain loops, sums in double: the definition
+ *   es_k_<op>_ref_f64   the same on doubles, for gradient checks
+ *
+ * Contract of all: row-major contiguous arrays, any alignment; inputs and outputs do not overlap; `ws` is the
+ * caller's scratch of es_k_<op>_ws() bytes, 64-byte aligned (0 bytes: may be NULL), whose size depends on
+ * es_kernel_threads(). A gradient pointer may be NULL: not wanted. `add_*` true: adds into the gradient,
+ * false: overwrites. Results do not depend on the number of threads: work is cut by clips, channels or fixed
+ * groups, and partial sums are added in a fixed order.
+ * Errors: none; wrong shapes are bugs. Collectivity: none.
+ */
+#ifndef EARSHOT_KERNELS_CRNN_H
+#define EARSHOT_KERNELS_CRNN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "earshot/rng.h"
+
+/* Stride 1, zero padding. Output H' = H + 2 pad_h - kh + 1, W' likewise. */
+struct es_k_conv2d {
+    int64_t B, C, H, W; /* input [B,C,H,W] */
+    int64_t O, kh, kw;  /* weights [O,C,kh,kw] */
+    int64_t pad_h, pad_w;
+};
+size_t es_k_conv2d_ws(const struct es_k_conv2d *s); /* enough for forward, dx and dw */
+
+struct es_k_batchnorm {
+    int64_t B, C, N; /* x [B,C,N], N = H*W */
+    double eps;
+    bool train; /* backward: statistics depended on x */
+};
+size_t es_k_batchnorm_ws(const struct es_k_batchnorm *s);
+
+struct es_k_gate {
+    int64_t B, C, N; /* x [B,C,N] */
+    bool glu;
+};
+size_t es_k_gate_ws(const struct es_k_gate *s);
+
+struct es_k_avgpool2d {
+    int64_t planes, H, W; /* x [planes,H,W] */
+    int64_t kh, kw;       /* = stride; output [planes, H/kh, W/kw], rest dropped */
+};
+
+/* out[i] = sum of weighted frames s0 .. s0 + count - 1 (es_k_time_window) */
+enum es_time_mode {
+    ES_TIME_POOL,          /* adaptive average: floor(iT/n) .. ceil((i+1)T/n) - 1; n = 1: mean over time */
+    ES_TIME_NEAREST,       /* floor(iT/n) */
+    ES_TIME_NEAREST_EXACT, /* floor((2i+1)T/(2n)) */
+    ES_TIME_LINEAR,        /* align_corners off: source (i+0.5)T/n - 0.5, at least 0 */
+};
+struct es_k_time {
+    enum es_time_mode mode;
+    int64_t B, T, D; /* x [B,T,D] */
+    int64_t n;       /* output [B,n,D] */
+};
+struct es_time_window {
+    int64_t s0, count;
+    double first, rest; /* weight of frame s0, and of each other one */
+};
+struct es_time_window es_k_time_window(const struct es_k_time *s, int64_t i);
+
+/* One bidirectional layer, PyTorch's cell (spec/models.md 3.4):
+ *   r = sigmoid(W_ir x + b_ir + W_hr h + b_hr), z likewise
+ *   n = tanh(W_in x + b_in + r (W_hn h + b_hn)), h' = (1-z) n + z h
+ * w[8]: weight_ih [3H,D], weight_hh [3H,H], bias_ih [3H], bias_hh [3H] with rows r|z|n, then the same of the
+ * other direction. */
+struct es_k_bigru {
+    int64_t B, T, D, H; /* x [B,T,D], y [B,T,2H] forward | backward */
+};
+size_t es_k_bigru_fwd_ws(const struct es_k_bigru *s);
+size_t es_k_bigru_bwd_ws(const struct es_k_bigru *s);
+
+struct es_k_class_pool {
+    int64_t B, T, K;
+    double fill; /* attention logit of masked classes */
+};
+size_t es_k_class_pool_ws(const struct es_k_class_pool *s);
+
+enum es_loss_kind { ES_LOSS_BCE, ES_LOSS_BCE_LOGITS, ES_LOSS_MSE };
+struct es_k_loss {
+    enum es_loss_kind kind;
+    int64_t rows, K, inner; /* p, target [rows,K,inner] */
+    const uint8_t *columns; /* [K], 0: left out; NULL: all count */
+};
+
+#define ES_R float
+#define ES_K(op) es_k_##op
+#include "earshot/kernels_crnn_proto.h"
+#undef ES_K
+#define ES_K(op) es_k_##op##_fast
+#include "earshot/kernels_crnn_proto.h"
+#undef ES_K
+#define ES_K(op) es_k_##op##_ref_f32
+#include "earshot/kernels_crnn_proto.h"
+#undef ES_K
+#undef ES_R
+#define ES_R double
+#define ES_K(op) es_k_##op##_ref_f64
+#include "earshot/kernels_crnn_proto.h"
+#undef ES_K
+#undef ES_R
+
+#endif

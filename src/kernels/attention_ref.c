@@ -1,0 +1,2 @@
+#define ES_REF_FILE "attention_ref.inc"
+#include "ref_twice.h"

@@ -1,0 +1,59 @@
+/* Data movement and single element-wise sums: nothing to choose, so one implementation serves all modes. */
+#include <string.h>
+
+#include "impl.h"
+
+void es_k_add(int64_t n, const float *a, const float *b, float *out) {
+#pragma omp parallel for simd schedule(static) num_threads(es_kernel_team(n))
+    for (int64_t i = 0; i < n; i++) out[i] = a[i] + b[i];
+}
+
+void es_k_axpy(int64_t n, float alpha, const float *x, float *y) {
+#pragma omp parallel for simd schedule(static) num_threads(es_kernel_team(n))
+    for (int64_t i = 0; i < n; i++) y[i] += alpha * x[i];
+}
+
+void es_k_copy2d(int64_t rows, int64_t cols, const float *src, int64_t ld_src, float beta, float *dst,
+                 int64_t ld_dst) {
+    ES_ASSERT(beta == 0.0f || beta == 1.0f);
+#pragma omp parallel for schedule(static) num_threads(es_kernel_team(rows *cols))
+    for (int64_t i = 0; i < rows; i++) {
+        const float *s = src + i * ld_src;
+        float *d = dst + i * ld_dst;
+        if (beta == 0.0f)
+            memcpy(d, s, (size_t)cols * sizeof *d);
+        else
+            for (int64_t j = 0; j < cols; j++) d[j] += s[j];
+    }
+}
+
+void es_k_add_rows(int64_t B, int64_t T, int64_t D, const float *x, const float *table, float *y) {
+#pragma omp parallel for schedule(static) num_threads(es_kernel_team(B *T *D))
+    for (int64_t r = 0; r < B * T; r++) {
+        const float *row = table + r % T * D;
+        for (int64_t j = 0; j < D; j++) y[r * D + j] = x[r * D + j] + row[j];
+    }
+}
+
+void es_k_patchify_fwd(int64_t B, int64_t F, int64_t W, int64_t p, const float *x, float *y) {
+    int64_t N = W / p;
+#pragma omp parallel for schedule(static) num_threads(es_kernel_team(B *F *W))
+    for (int64_t r = 0; r < B * N; r++) {
+        const float *from = x + r / N * F * W + r % N * p;
+        for (int64_t f = 0; f < F; f++)
+            for (int64_t j = 0; j < p; j++) y[(r * F + f) * p + j] = from[f * W + j];
+    }
+}
+
+void es_k_patchify_bwd(int64_t B, int64_t F, int64_t W, int64_t p, const float *dy, float beta, float *dx) {
+    ES_ASSERT(beta == 0.0f || beta == 1.0f);
+    int64_t N = W / p;
+#pragma omp parallel for schedule(static) num_threads(es_kernel_team(B *F *W))
+    for (int64_t r = 0; r < B * F; r++) {
+        const float *from = dy + (r / F * N * F + r % F) * p;
+        for (int64_t t = 0; t < W; t++) {
+            float g = t < N * p ? from[t / p * F * p + t % p] : 0.0f;
+            dx[r * W + t] = beta == 0.0f ? g : dx[r * W + t] + g;
+        }
+    }
+}

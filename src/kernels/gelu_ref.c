@@ -1,0 +1,2 @@
+#define ES_REF_FILE "gelu_ref.inc"
+#include "ref_twice.h"

@@ -1,0 +1,352 @@
+/* Bidirectional GRU. Input projections, dx and weight gradients are products over all frames (BLAS); the
+ * recurrence runs by tiles (crnn_simd.h) against W_hh packed once per call, 16 hidden units at a time with
+ * their three gates, so that a step's gates are finished while their sums are in registers and cache.
+ *
+ * Threads own hidden units (two directions side by side). Up to two threads need no barrier: each owns a
+ * direction. More threads meet once a step. A sum's order does not depend on who computes it. */
+#include <string.h>
+
+#include <cblas.h>
+#include <omp.h>
+
+#include "crnn_impl.h"
+#include "crnn_simd.h"
+
+#define UNITS TILE_N
+
+struct gru { /* of one call; w, packed by direction */
+    const struct es_k_bigru *s;
+    int64_t H, H16, n; /* n = B*T */
+    const float *y_read, *dy;
+    float *y, *gates;
+    float *packed[2];   /* forward [unit block][gate][H][16], backward [unit block][3H][16] */
+    float *bias[2];     /* forward: b_ir + b_hr | b_iz + b_hz | b_in | b_hn, each H16 */
+    float *state[2][2]; /* by parity of the step: forward h [B,H], backward gradients of r|z|n r, [B,3H] */
+    float *carry[2];    /* backward [B,H16] */
+};
+
+static struct gru gru_new(const struct es_k_bigru *s) {
+    return (struct gru){.s = s, .H = s->H, .H16 = round_up(s->H, UNITS), .n = s->B * s->T};
+}
+
+static float *take(float **ws, int64_t n) {
+    float *p = *ws;
+    *ws += round_up(n, 16);
+    return p;
+}
+
+/* Hands out the scratch; with ws = NULL only counts: returns floats used. state_width: H or 3H. */
+static size_t layout(struct gru *g, float *ws, int64_t state_width) {
+    float *at = ws;
+    int64_t need = 0;
+    for (int dir = 0; dir < 2; dir++) {
+        int64_t sizes[5] = {3 * g->H * g->H16, 4 * g->H16, g->s->B * state_width, g->s->B * state_width,
+                            g->s->B * g->H16};
+        float **to[5] = {&g->packed[dir], &g->bias[dir], &g->state[dir][0], &g->state[dir][1],
+                         &g->carry[dir]};
+        for (int i = 0; i < 5; i++) {
+            need += round_up(sizes[i], 16);
+            if (ws) *to[i] = take(&at, sizes[i]);
+        }
+    }
+    return (size_t)need;
+}
+
+size_t es_k_bigru_fwd_ws(const struct es_k_bigru *s) {
+    struct gru g = gru_new(s);
+    return layout(&g, NULL, s->H) * sizeof(float);
+}
+
+size_t es_k_bigru_bwd_ws(const struct es_k_bigru *s) {
+    struct gru g = gru_new(s);
+    return layout(&g, NULL, 3 * s->H) * sizeof(float);
+}
+
+static int64_t time_of(const struct gru *g, int dir, int64_t step) {
+    return dir == 0 ? step : g->s->T - 1 - step;
+}
+
+/* Row of gates and of y for clip b at a step. */
+static int64_t row_of(const struct gru *g, int dir, int64_t b, int64_t step) {
+    return b * g->s->T + time_of(g, dir, step);
+}
+
+static float *gates_at(const struct gru *g, int dir, int64_t row) {
+    return g->gates + (dir * g->n + row) * 4 * g->H;
+}
+
+/* ---- forward */
+static void pack_forward(const struct gru *g, const float *const w[8]) {
+    int64_t H = g->H, blocks = g->H16 / UNITS;
+#pragma omp parallel for schedule(static) if (H > 64)
+    for (int64_t item = 0; item < 2 * blocks; item++) {
+        int dir = (int)(item / blocks);
+        int64_t j = item % blocks * UNITS, units = least(UNITS, H - j);
+        const float *w_hh = w[4 * dir + 1], *b_ih = w[4 * dir + 2], *b_hh = w[4 * dir + 3];
+        for (int64_t q = 0; q < 3; q++) {
+            float *to = g->packed[dir] + (j * 3 + q * UNITS) * H;
+            for (int64_t k = 0; k < H; k++)
+                for (int64_t i = 0; i < UNITS; i++)
+                    to[k * UNITS + i] = i < units ? w_hh[(q * H + j + i) * H + k] : 0.0f;
+            for (int64_t i = 0; i < UNITS; i++) {
+                int64_t at = q * H + j + i;
+                float *bias = g->bias[dir] + q * g->H16 + j + i;
+                *bias = i >= units ? 0.0f : q < 2 ? b_ih[at] + b_hh[at] : b_ih[at];
+                if (q == 2) bias[g->H16] = i < units ? b_hh[at] : 0.0f;
+            }
+        }
+    }
+}
+
+/* Gates and new state of units j .. j+15 of clip b; sums [3][16]: W_hh h. */
+static void forward_units(const struct gru *g, int dir, int64_t step, int64_t b, int64_t j,
+                          const float *sums) {
+    int64_t H = g->H, row = row_of(g, dir, b, step);
+    float *gate = gates_at(g, dir, row), *out = g->y + row * 2 * H + dir * H,
+          *next = g->state[dir][step & 1] + b * H;
+    const float *before = g->state[dir][(step + 1) & 1] + b * H, *bias = g->bias[dir];
+    for (int64_t k = 0; k < UNITS && j + k < H; k += 8) {
+        __m256i mask = lanes_below(H - j - k);
+        int64_t i = j + k;
+        __m256 in[3], pre[3];
+        for (int q = 0; q < 3; q++) {
+            in[q] = _mm256_add_ps(_mm256_maskload_ps(gate + q * H + i, mask),
+                                  _mm256_loadu_ps(bias + q * g->H16 + i));
+            pre[q] = _mm256_loadu_ps(sums + q * UNITS + k);
+        }
+        __m256 r = sigmoid8(_mm256_add_ps(in[0], pre[0])), z = sigmoid8(_mm256_add_ps(in[1], pre[1]));
+        __m256 hn = _mm256_add_ps(pre[2], _mm256_loadu_ps(bias + 3 * g->H16 + i));
+        __m256 n = tanh8(_mm256_fmadd_ps(r, hn, in[2]));
+        __m256 h = step == 0 ? _mm256_setzero_ps() : _mm256_maskload_ps(before + i, mask);
+        h = _mm256_fmadd_ps(z, _mm256_sub_ps(h, n), n);
+        _mm256_maskstore_ps(gate + i, mask, r);
+        _mm256_maskstore_ps(gate + H + i, mask, z);
+        _mm256_maskstore_ps(gate + 2 * H + i, mask, n);
+        _mm256_maskstore_ps(gate + 3 * H + i, mask, hn);
+        _mm256_maskstore_ps(out + i, mask, h);
+        _mm256_maskstore_ps(next + i, mask, h);
+    }
+}
+
+static void forward_step(const struct gru *g, int dir, int64_t step, int64_t block0, int64_t block1) {
+    const float *h = g->state[dir][(step + 1) & 1];
+    float sums[TILE_M * 3 * UNITS];
+    memset(sums, 0, sizeof sums);
+    for (int64_t block = block0; block < block1; block++) {
+        const float *w = g->packed[dir] + block * UNITS * 3 * g->H;
+        for (int64_t b = 0, m; b < g->s->B; b += m) {
+            m = tile_rows(g->s->B - b);
+            for (int q = 0; q < 3 && step > 0; q++)
+                tile_plain(m, g->H, h + b * g->H, g->H, w + q * g->H * UNITS, NULL, sums + q * UNITS,
+                           3 * UNITS, UNITS, false);
+            for (int64_t i = 0; i < m; i++)
+                forward_units(g, dir, step, b + i, block * UNITS, sums + i * 3 * UNITS);
+        }
+    }
+}
+
+/* ---- backward */
+static void pack_backward(const struct gru *g, const float *const w[8]) {
+    int64_t H = g->H, blocks = g->H16 / UNITS;
+#pragma omp parallel for schedule(static) if (H > 64)
+    for (int64_t item = 0; item < 2 * blocks; item++) {
+        int dir = (int)(item / blocks);
+        int64_t j = item % blocks * UNITS;
+        tile_copy(3 * H, least(UNITS, H - j), w[4 * dir + 1] + j, H, g->packed[dir] + j * 3 * H);
+    }
+}
+
+/* Gradients of the pre-activations of units j .. j+15 of clip b, over the gates; carry <- what goes straight
+ * to h before. */
+static void backward_units(const struct gru *g, int dir, int64_t step, int64_t b, int64_t j) {
+    int64_t H = g->H, row = row_of(g, dir, b, step);
+    float *gate = gates_at(g, dir, row), *da = g->state[dir][step & 1] + b * 3 * H,
+          *carry = g->carry[dir] + b * g->H16;
+    const float *dy = g->dy + row * 2 * H + dir * H;
+    const float *before = step > 0 ? g->y_read + row_of(g, dir, b, step - 1) * 2 * H + dir * H : NULL;
+    __m256 one = _mm256_set1_ps(1.0f);
+    for (int64_t i = j; i < j + UNITS && i < H; i += 8) {
+        __m256i mask = lanes_below(H - i);
+        __m256 r = _mm256_maskload_ps(gate + i, mask), z = _mm256_maskload_ps(gate + H + i, mask);
+        __m256 n = _mm256_maskload_ps(gate + 2 * H + i, mask),
+               hn = _mm256_maskload_ps(gate + 3 * H + i, mask);
+        __m256 h = before ? _mm256_maskload_ps(before + i, mask) : _mm256_setzero_ps();
+        __m256 dh = _mm256_add_ps(_mm256_maskload_ps(dy + i, mask), _mm256_loadu_ps(carry + i));
+        __m256 dn = _mm256_mul_ps(_mm256_mul_ps(dh, _mm256_sub_ps(one, z)), _mm256_fnmadd_ps(n, n, one));
+        __m256 dnr = _mm256_mul_ps(dn, r);
+        __m256 dr = _mm256_mul_ps(_mm256_mul_ps(dnr, hn), _mm256_sub_ps(one, r));
+        __m256 dz =
+            _mm256_mul_ps(_mm256_mul_ps(dh, _mm256_sub_ps(h, n)), _mm256_mul_ps(z, _mm256_sub_ps(one, z)));
+        _mm256_maskstore_ps(gate + i, mask, dr);
+        _mm256_maskstore_ps(gate + H + i, mask, dz);
+        _mm256_maskstore_ps(gate + 2 * H + i, mask, dn);
+        _mm256_maskstore_ps(gate + 3 * H + i, mask, dnr);
+        _mm256_maskstore_ps(da + i, mask, dr);
+        _mm256_maskstore_ps(da + H + i, mask, dz);
+        _mm256_maskstore_ps(da + 2 * H + i, mask, dnr);
+        _mm256_storeu_ps(carry + i, _mm256_mul_ps(dh, z));
+    }
+}
+
+static void backward_gates(const struct gru *g, int dir, int64_t step, int64_t block0, int64_t block1) {
+    for (int64_t b = 0; b < g->s->B; b++)
+        for (int64_t block = block0; block < block1; block++) backward_units(g, dir, step, b, block * UNITS);
+}
+
+static void backward_state(const struct gru *g, int dir, int64_t step, int64_t block0, int64_t block1) {
+    for (int64_t block = block0; block < block1; block++)
+        tile_plain(g->s->B, 3 * g->H, g->state[dir][step & 1], 3 * g->H,
+                   g->packed[dir] + block * UNITS * 3 * g->H, NULL, g->carry[dir] + block * UNITS, g->H16,
+                   UNITS, true);
+}
+
+/* ---- all steps of both directions. Thread `me` of `team` owns a range of the 2*blocks unit blocks. */
+struct range {
+    int64_t from[2], to[2]; /* by direction */
+};
+
+static struct range range_of(const struct gru *g, int me, int team) {
+    int64_t blocks = g->H16 / UNITS, from = me * 2 * blocks / team, to = (me + 1) * 2 * blocks / team;
+    struct range r;
+    for (int dir = 0; dir < 2; dir++) {
+        int64_t first = dir * blocks, last = first + blocks;
+        r.from[dir] = (from < first ? first : least(from, last)) - first;
+        r.to[dir] = (to < first ? first : least(to, last)) - first;
+    }
+    return r;
+}
+
+static int team_size(const struct gru *g) {
+    int64_t work = g->s->B * g->H * g->H, most = 2 * (g->H16 / UNITS);
+    return work < 1 << 12 ? 1 : (int)least(es_kernel_threads(), most);
+}
+
+static void run_forward(const struct gru *g) {
+#pragma omp parallel num_threads(team_size(g))
+    {
+        int team = omp_get_num_threads();
+        struct range r = range_of(g, omp_get_thread_num(), team);
+        if (team <= 2) {
+            for (int dir = 0; dir < 2; dir++)
+                for (int64_t step = 0; step < g->s->T && r.from[dir] < r.to[dir]; step++)
+                    forward_step(g, dir, step, r.from[dir], r.to[dir]);
+        } else {
+            for (int64_t step = 0; step < g->s->T; step++) {
+                for (int dir = 0; dir < 2; dir++) forward_step(g, dir, step, r.from[dir], r.to[dir]);
+#pragma omp barrier
+            }
+        }
+    }
+}
+
+static void run_backward(const struct gru *g) {
+#pragma omp parallel num_threads(team_size(g))
+    {
+        int team = omp_get_num_threads();
+        struct range r = range_of(g, omp_get_thread_num(), team);
+        if (team <= 2) {
+            for (int dir = 0; dir < 2; dir++)
+                for (int64_t step = g->s->T - 1; step >= 0 && r.from[dir] < r.to[dir]; step--) {
+                    backward_gates(g, dir, step, r.from[dir], r.to[dir]);
+                    if (step > 0) backward_state(g, dir, step, r.from[dir], r.to[dir]);
+                }
+        } else {
+            for (int64_t step = g->s->T - 1; step >= 0; step--) {
+                for (int dir = 0; dir < 2; dir++) backward_gates(g, dir, step, r.from[dir], r.to[dir]);
+#pragma omp barrier
+                for (int dir = 0; dir < 2 && step > 0; dir++)
+                    backward_state(g, dir, step, r.from[dir], r.to[dir]);
+            }
+        }
+    }
+}
+
+/* ---- products over all frames: c [m,n] = a b (+ c) */
+static void product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
+                    const float *b, int64_t ldb, bool add, float *c, int64_t ldc) {
+    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n,
+                (int)k, 1.0f, a, (int)lda, b, (int)ldb, add ? 1.0f : 0.0f, c, (int)ldc);
+}
+
+void es_k_bigru_fwd_fast(const struct es_k_bigru *s, const float *x, const float *const w[8], float *y,
+                         float *gates, void *ws) {
+    struct gru g = gru_new(s);
+    layout(&g, ws, s->H);
+    g.y = y;
+    g.gates = gates;
+    pack_forward(&g, w);
+    for (int dir = 0; dir < 2; dir++)
+        product(false, true, g.n, 3 * g.H, s->D, x, s->D, w[4 * dir], s->D, false, gates_at(&g, dir, 0),
+                4 * g.H);
+    run_forward(&g);
+}
+
+/* d[j] = (d[j] +) sum over rows of a[row*ld + j], j < n, in double. */
+static void column_sums(int64_t rows, int64_t n, const float *a, int64_t ld, float *d, bool add) {
+#pragma omp parallel for schedule(static) if (rows * n > 1 << 15)
+    for (int64_t j = 0; j < n; j += 8) {
+        __m256i mask = lanes_below(n - j);
+        __m256d lo = _mm256_setzero_pd(), hi = _mm256_setzero_pd();
+        for (int64_t i = 0; i < rows; i++) {
+            __m256 v = _mm256_maskload_ps(a + i * ld + j, mask);
+            lo = _mm256_add_pd(lo, low4d(v));
+            hi = _mm256_add_pd(hi, high4d(v));
+        }
+        __m256 sum = _mm256_set_m128(_mm256_cvtpd_ps(hi), _mm256_cvtpd_ps(lo));
+        if (add) sum = _mm256_add_ps(sum, _mm256_maskload_ps(d + j, mask));
+        _mm256_maskstore_ps(d + j, mask, sum);
+    }
+}
+
+/* dW_hh: the state before a frame is y's row next to it, so one product over all rows but one, after the
+ * frames without a state before them have been cleared. */
+static void recurrent_gradient(const struct gru *g, int dir, float *d, bool add) {
+    int64_t H = g->H;
+    for (int64_t b = 0; b < g->s->B; b++) {
+        float *first = gates_at(g, dir, row_of(g, dir, b, 0));
+        memset(first, 0, (size_t)(2 * H) * sizeof *first);
+        memset(first + 3 * H, 0, (size_t)H * sizeof *first);
+    }
+    const float *a = gates_at(g, dir, dir == 0 ? 1 : 0),
+                *h = g->y_read + (dir == 0 ? 0 : 1) * 2 * H + dir * H;
+    if (g->n > 1) {
+        product(true, false, 2 * H, H, g->n - 1, a, 4 * H, h, 2 * H, add, d, H);
+        product(true, false, H, H, g->n - 1, a + 3 * H, 4 * H, h, 2 * H, add, d + 2 * H * H, H);
+    } else if (!add)
+        memset(d, 0, (size_t)(3 * H * H) * sizeof *d);
+}
+
+void es_k_bigru_bwd_fast(const struct es_k_bigru *s, const float *x, const float *const w[8], const float *y,
+                         float *gates, const float *dy, float *dx, bool add_dx, float *const dw[8],
+                         const bool add_dw[8], void *ws) {
+    struct gru g = gru_new(s);
+    layout(&g, ws, 3 * s->H);
+    g.y_read = y;
+    g.dy = dy;
+    g.gates = gates;
+    int64_t H = g.H;
+    pack_backward(&g, w);
+    for (int dir = 0; dir < 2; dir++) memset(g.carry[dir], 0, (size_t)(s->B * g.H16) * sizeof(float));
+    run_backward(&g);
+    for (int dir = 0; dir < 2; dir++) {
+        const float *a = gates_at(&g, dir, 0);
+        float *const *d = dw + 4 * dir;
+        const bool *add = add_dw + 4 * dir;
+        if (dx)
+            product(false, false, g.n, s->D, 3 * H, a, 4 * H, w[4 * dir], s->D, add_dx || dir == 1, dx, s->D);
+        if (d[0]) product(true, false, 3 * H, s->D, g.n, a, 4 * H, x, s->D, add[0], d[0], s->D);
+        if (d[2]) column_sums(g.n, 3 * H, a, 4 * H, d[2], add[2]);
+        if (d[3]) column_sums(g.n, 2 * H, a, 4 * H, d[3], add[3]);
+        if (d[3]) column_sums(g.n, H, a + 3 * H, 4 * H, d[3] + 2 * H, add[3]);
+        if (d[1]) recurrent_gradient(&g, dir, d[1], add[1]);
+    }
+}
+
+void es_k_activations_fast(int64_t n, const float *x, float *sigmoid, float *tanh_x) {
+    for (int64_t i = 0; i < n; i += 8) {
+        __m256i mask = lanes_below(n - i);
+        __m256 v = _mm256_maskload_ps(x + i, mask);
+        _mm256_maskstore_ps(sigmoid + i, mask, sigmoid8(v));
+        _mm256_maskstore_ps(tanh_x + i, mask, tanh8(v));
+    }
+}

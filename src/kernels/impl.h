@@ -1,0 +1,73 @@
+/* Shared by the kernels of this folder: the fast versions, and what check mode needs. */
+#ifndef EARSHOT_KERNELS_IMPL_H
+#define EARSHOT_KERNELS_IMPL_H
+
+#include "earshot/kernels.h"
+#include "earshot/kernels_ref.h"
+
+#define ES_EPS 5.9604644775390625e-8 /* unit roundoff of float */
+
+static inline int64_t es_min64(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+
+bool es_kernel_avx512(void); /* the 512-bit register kernels are to be used */
+/* Threads for a call of about n scalar operations: 1 when a parallel region would cost more than it saves. */
+int es_kernel_team(int64_t n);
+
+/* Check mode (check.c). begin: a copy of out[0..n) for the reference to work on, NULL in the other modes. end: a bug unless
+ * |got - want| <= tol * (bound ? bound[i] : 1) everywhere (or equal, or both NaN); frees *want. */
+float *es_check_begin(int64_t n, const float *out);
+void es_check_end(const char *what, int64_t n, const float *got, float **want, double tol,
+                  const float *bound);
+float *es_check_abs(int64_t n, const float *x); /* |x|, check mode only; free with es_check_free */
+void es_check_free(float **x);
+double es_check_max(int64_t n, const float *x); /* largest |x|, 0 for n = 0 or NULL */
+
+/* Register kernels under linear_fast.c and attention_fast.c, compiled for 8 and for 16 lanes. C [m,n] = A B + beta C (+ bias per
+ * column, with beta 0). Element (i,k) of A is a[i*ars + k*acs], of B b[k*brs + j*bcs]. */
+struct es_product {
+    int64_t m, n, k;
+    const float *a;
+    int64_t ars, acs;
+    const float *b;
+    int64_t brs, bcs;
+    float beta;
+    const float *bias;
+    float *c;
+    int64_t ldc;
+};
+size_t es_product_bytes_avx2(int64_t n, int64_t k);
+size_t es_product_bytes_avx512(int64_t n, int64_t k);
+void es_product_avx2(const struct es_product *p, float *ws);
+void es_product_avx512(const struct es_product *p, float *ws);
+
+struct es_attention {
+    int64_t B, T, H, d;
+    const float *qkv, *out, *lse, *dout; /* out, lse, dout: backward only */
+    float beta, *y, *y_lse;              /* y: out or dqkv */
+};
+size_t es_attention_bytes_avx2(int64_t T, int64_t d);
+size_t es_attention_bytes_avx512(int64_t T, int64_t d);
+void es_attention_fwd_avx2(const struct es_attention *a, float *ws);
+void es_attention_fwd_avx512(const struct es_attention *a, float *ws);
+void es_attention_bwd_avx2(const struct es_attention *a, float *ws);
+void es_attention_bwd_avx512(const struct es_attention *a, float *ws);
+
+void es_k_colsum_fast(int64_t rows, int64_t cols, const float *x, float beta, float *sum);
+void es_k_gelu_fwd_fast(int64_t n, const float *x, float *y);
+void es_k_gelu_bwd_fast(int64_t n, const float *x, const float *dy, float beta, float *dx);
+void es_k_sigmoid_fwd_fast(int64_t n, const float *x, float *y);
+void es_k_sigmoid_bwd_fast(int64_t n, const float *y, const float *dy, float beta, float *dx);
+void es_k_layernorm_fwd_fast(int64_t rows, int64_t D, const float *x, const float *w, const float *b,
+                             double eps, float *y, float *mean, float *rstd);
+void es_k_layernorm_bwd_fast(int64_t rows, int64_t D, const float *x, const float *w, const float *mean,
+                             const float *rstd, const float *dy, const float beta[3], float *dx, float *dw,
+                             float *db, float *ws);
+void es_k_adamw_fast(int64_t n, float *p, const float *g, float *m, float *v, const struct es_adamw *a);
+void es_k_ema_fast(int64_t n, float *teacher, const float *student, double alpha);
+double es_k_sumsq_fast(int64_t n, const float *x);
+double es_peak_run_avx2(double wall_s);
+double es_peak_run_avx512(double wall_s);
+
+#endif

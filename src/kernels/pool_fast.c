@@ -1,0 +1,174 @@
+/* Pooling, layout, resampling over time and log-mel scaling; planes, clips or frames are shared among
+ * threads. */
+#include <string.h>
+
+#include "crnn_impl.h"
+#include "crnn_simd.h"
+
+/* One output row of n from kh rows of stride W; kh, kw constants in the common cases. */
+ES_INLINE void pool_row(int64_t kh, int64_t kw, int64_t W, int64_t n, float scale, const float *x, float *y) {
+#pragma omp simd
+    for (int64_t v = 0; v < n; v++) {
+        float sum = 0.0f;
+        for (int64_t i = 0; i < kh; i++)
+            for (int64_t j = 0; j < kw; j++) sum += x[i * W + v * kw + j];
+        y[v] = sum * scale;
+    }
+}
+
+void es_k_avgpool2d_fwd_fast(const struct es_k_avgpool2d *s, const float *x, float *y) {
+    int64_t oh = s->H / s->kh, ow = s->W / s->kw, kh = s->kh, kw = s->kw, W = s->W;
+    float scale = 1.0f / (float)(kh * kw);
+#pragma omp parallel for schedule(static) if (s->planes * s->H * W > 1 << 15)
+    for (int64_t plane = 0; plane < s->planes; plane++) {
+        const float *from = x + plane * s->H * W;
+        float *to = y + plane * oh * ow;
+        if (kh == 1 && kw == 2 && W % 2 == 0) { /* rows follow each other without a gap */
+            pool_row(1, 2, W, oh * ow, scale, from, to);
+            continue;
+        }
+        for (int64_t h = 0; h < oh; h++, from += kh * W, to += ow) {
+            if (kh == 2 && kw == 2)
+                pool_row(2, 2, W, ow, scale, from, to);
+            else
+                pool_row(kh, kw, W, ow, scale, from, to);
+        }
+    }
+}
+
+ES_INLINE void unpool_row(int64_t kw, int64_t n, float scale, const float *dy, float *dx, bool add) {
+    if (add) {
+        for (int64_t v = 0; v < n; v++)
+            for (int64_t j = 0; j < kw; j++) dx[v * kw + j] += dy[v] * scale;
+    } else {
+#pragma omp simd
+        for (int64_t v = 0; v < n; v++)
+            for (int64_t j = 0; j < kw; j++) dx[v * kw + j] = dy[v] * scale;
+    }
+}
+
+void es_k_avgpool2d_bwd_fast(const struct es_k_avgpool2d *s, const float *dy, float *dx, bool add_dx) {
+    int64_t oh = s->H / s->kh, ow = s->W / s->kw, kh = s->kh, kw = s->kw, W = s->W;
+    float scale = 1.0f / (float)(kh * kw);
+#pragma omp parallel for schedule(static) if (s->planes * s->H * W > 1 << 15)
+    for (int64_t plane = 0; plane < s->planes; plane++) {
+        const float *from = dy + plane * oh * ow;
+        float *to = dx + plane * s->H * W;
+        if (kh == 1 && kw == 2 && W % 2 == 0) {
+            unpool_row(2, oh * ow, scale, from, to, add_dx);
+            continue;
+        }
+        for (int64_t h = 0; h < s->H; h++, to += W) {
+            int64_t n = h < oh * kh ? ow : 0;
+            if (kw == 2)
+                unpool_row(2, n, scale, from + h / kh * ow, to, add_dx);
+            else
+                unpool_row(kw, n, scale, from + (n ? h / kh * ow : 0), to, add_dx);
+            if (!add_dx) memset(to + n * kw, 0, (size_t)(W - n * kw) * sizeof *to);
+        }
+    }
+}
+
+/* Eight rows of src (stride ld), of which `rows` are there, columns `cols` <= 8. */
+ES_INLINE void load8(__m256 v[8], const float *src, int64_t ld, int64_t rows, int64_t cols) {
+    __m256i mask = lanes_below(cols);
+    ES_UNROLL
+    for (int i = 0; i < 8; i++)
+        v[i] = i < rows ? _mm256_maskload_ps(src + i * ld, mask) : _mm256_setzero_ps();
+}
+
+void es_k_transpose_fast(int64_t B, int64_t rows, int64_t cols, const float *x, float *y, bool add_y) {
+    int64_t strips = (cols + 7) / 8;
+#pragma omp parallel for schedule(static) if (B * rows * cols > 1 << 15)
+    for (int64_t item = 0; item < B * strips; item++) {
+        int64_t b = item / strips, c = item % strips * 8, n = least(8, cols - c);
+        for (int64_t r = 0; r < rows; r += 8) {
+            __m256 v[8];
+            __m256i mask = lanes_below(rows - r);
+            load8(v, x + (b * rows + r) * cols + c, cols, rows - r, n);
+            transpose8(v);
+            for (int64_t i = 0; i < n; i++) {
+                float *to = y + (b * cols + c + i) * rows + r;
+                _mm256_maskstore_ps(to, mask,
+                                    add_y ? _mm256_add_ps(v[i], _mm256_maskload_ps(to, mask)) : v[i]);
+            }
+        }
+    }
+}
+
+void es_k_time_fwd_fast(const struct es_k_time *s, const float *x, float *y) {
+#pragma omp parallel for schedule(static) if (s->B * s->T * s->D > 1 << 15)
+    for (int64_t item = 0; item < s->B * s->n; item++) {
+        struct es_time_window w = es_k_time_window(s, item % s->n);
+        const float *from = x + (item / s->n * s->T + w.s0) * s->D;
+        float *to = y + item * s->D, first = (float)w.first, rest = (float)w.rest;
+        if (w.count == 1) {
+            memcpy(to, from, (size_t)s->D * sizeof *to);
+            continue;
+        }
+#pragma omp simd
+        for (int64_t d = 0; d < s->D; d++) to[d] = first * from[d];
+        for (int64_t k = 1; k < w.count; k++)
+#pragma omp simd
+            for (int64_t d = 0; d < s->D; d++) to[d] += rest * from[k * s->D + d];
+    }
+}
+
+void es_k_time_bwd_fast(const struct es_k_time *s, const float *dy, float *dx, bool add_dx) {
+#pragma omp parallel for schedule(static) if (s->B * s->T * s->D > 1 << 15)
+    for (int64_t b = 0; b < s->B; b++) {
+        float *clip = dx + b * s->T * s->D;
+        if (!add_dx) memset(clip, 0, (size_t)(s->T * s->D) * sizeof *clip);
+        for (int64_t i = 0; i < s->n; i++) {
+            struct es_time_window w = es_k_time_window(s, i);
+            const float *from = dy + (b * s->n + i) * s->D;
+            for (int64_t k = 0; k < w.count; k++) {
+                float *to = clip + (w.s0 + k) * s->D, weight = (float)(k == 0 ? w.first : w.rest);
+#pragma omp simd
+                for (int64_t d = 0; d < s->D; d++) to[d] += weight * from[d];
+            }
+        }
+    }
+}
+
+ES_INLINE __m256 decibel8(__m256 x) {
+    x = _mm256_max_ps(_mm256_set1_ps(1e-5f), x); /* in this order a NaN stays one */
+    __m256 d = _mm256_mul_ps(log8(x), _mm256_set1_ps(8.68588963806503655f)); /* 20/ln 10 */
+    return _mm256_min_ps(_mm256_set1_ps(80.0f), _mm256_max_ps(_mm256_set1_ps(-50.0f), d));
+}
+
+/* Smallest and largest of n values, n >= 1. */
+static void range(int64_t n, const float *x, float *lo, float *hi) {
+    float a = x[0], b = x[0];
+#pragma omp simd reduction(min : a) reduction(max : b)
+    for (int64_t i = 0; i < n; i++) {
+        a = x[i] < a ? x[i] : a;
+        b = x[i] > b ? x[i] : b;
+    }
+    *lo = a;
+    *hi = b;
+}
+
+void es_k_crnn_log_fast(int64_t B, int64_t F, int64_t T, const float *x, float *y) {
+#pragma omp parallel for schedule(static)
+    for (int64_t b = 0; b < B; b++) {
+        const float *m = x + b * F * T;
+        float lo, hi;
+        range(F * T, m, &lo, &hi); /* decibels grow with magnitudes: their range is that of the magnitudes */
+        float d_lo = _mm256_cvtss_f32(decibel8(_mm256_set1_ps(lo))),
+              d_hi = _mm256_cvtss_f32(decibel8(_mm256_set1_ps(hi)));
+        __m256 low = _mm256_set1_ps(d_lo), one = _mm256_set1_ps(1.0f);
+        __m256 scale = _mm256_set1_ps((float)(2.0 / ((double)d_hi - (double)d_lo + 1e-8)));
+        for (int64_t t = 0; t < T; t += 8)
+            for (int64_t f = 0; f < F; f += 8) {
+                __m256 v[8];
+                load8(v, m + f * T + t, T, F - f, T - t);
+                for (int i = 0; i < 8; i++)
+                    v[i] = _mm256_fmsub_ps(_mm256_sub_ps(decibel8(v[i]), low), scale, one);
+                transpose8(v);
+                __m256i mask = lanes_below(F - f);
+                for (int64_t i = 0; i < 8 && t + i < T; i++)
+                    _mm256_maskstore_ps(y + (b * T + t + i) * F + f, mask, v[i]);
+            }
+    }
+}
