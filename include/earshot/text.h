@@ -34,6 +34,9 @@ struct es_nearest {
 };
 void es_nearest_add(struct es_nearest *n, const char *candidate);
 
+/* Is word one of "a|b|c"? */
+bool es_text_has_word(const char *words, const char *word);
+
 /* The shortest of %.15g, %.16g, %.17g that reads back as v. */
 void es_text_from_double(double v, char out[32]);
 

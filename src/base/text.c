@@ -124,6 +124,14 @@ void es_nearest_add(struct es_nearest *n, const char *candidate) {
     n->dist = dist;
 }
 
+bool es_text_has_word(const char *words, const char *word) {
+    size_t len = strcspn(word, "|");
+    if (len == 0 || word[len]) return false;
+    for (const char *w = words; w; w = strchr(w, '|'), w = w ? w + 1 : NULL)
+        if (strncmp(w, word, len) == 0 && (w[len] == '|' || w[len] == 0)) return true;
+    return false;
+}
+
 void es_text_from_double(double v, char out[32]) {
     for (int digits = 15; digits <= 17; digits++) {
         snprintf(out, 32, "%.*g", digits, v);

@@ -39,7 +39,6 @@ struct es_config_raw {
 /* table.c */
 int es_config_find(const char *name);                            /* row, or -1 */
 int es_config_require_row(const char *name, unsigned type_mask); /* a bug when absent or of another type */
-bool es_config_has_word(const char *words, const char *word);    /* "a|b|c" holds word */
 bool es_config_is_section(const char *name);
 bool es_config_is_list(const struct es_config_key *key);
 const char *es_config_job(const char *name); /* whose --explain to name in messages */

@@ -88,7 +88,7 @@ static void explain_section(const char *name, const struct es_config *cfg, struc
 
 static int put(struct es_text *t, FILE *out, struct es_err *err) {
     int rc = es_text_check(t, err);
-    if (rc == 0 && fwrite(t->s, 1, t->n, out) != t->n)
+    if (rc == 0 && out && fwrite(t->s, 1, t->n, out) != t->n)
         rc = es_err_set(err, ES_EIO, "cannot write: %s", strerror(errno));
     es_text_free(t);
     return rc;

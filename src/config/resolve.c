@@ -233,7 +233,7 @@ static bool is_used(const struct es_config *cfg, const struct es_config_key *key
     snprintf(selector, 32, "%.*s", (int)(words - 1 - key->only), key->only);
     const struct es_config_value *v = &cfg->value[es_config_require_row(selector, 1u << ES_CONFIG_CHOICE)];
     if (v->layer == ES_LAYER_DEFAULT) return true;
-    return es_config_has_word(words, v->s);
+    return es_text_has_word(words, v->s);
 }
 
 static int settle_unused(struct es_config *cfg, struct es_config *defaults, struct es_err *err) {
@@ -387,7 +387,7 @@ const char *es_config_string(const struct es_config *cfg, const char *key) {
 
 bool es_config_is(const struct es_config *cfg, const char *key, const char *choice) {
     const struct es_config_value *v = get(cfg, key, TYPE(CHOICE));
-    ES_ASSERT(es_config_has_word(es_config_keys(NULL)[v - cfg->value].choices, choice));
+    ES_ASSERT(es_text_has_word(es_config_keys(NULL)[v - cfg->value].choices, choice));
     return strcmp(v->s, choice) == 0;
 }
 

@@ -283,14 +283,6 @@ int es_config_require_row(const char *name, unsigned type_mask) {
     return row;
 }
 
-bool es_config_has_word(const char *words, const char *word) {
-    size_t len = strcspn(word, "|");
-    if (len == 0 || word[len]) return false;
-    for (const char *w = words; w; w = strchr(w, '|'), w = w ? w + 1 : NULL)
-        if (strncmp(w, word, len) == 0 && (w[len] == '|' || w[len] == 0)) return true;
-    return false;
-}
-
 bool es_config_is_section(const char *name) {
     size_t len = strlen(name);
     for (int i = 0; i < N_KEYS; i++)

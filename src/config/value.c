@@ -140,7 +140,7 @@ static int parse_item(const struct es_config_key *key, const struct es_config_ra
         v->doubles[at] = d;
         return 0;
     case ES_CONFIG_CHOICE:
-        if (!es_config_has_word(key->choices, item)) return refuse(key, raw, item, err);
+        if (!es_text_has_word(key->choices, item)) return refuse(key, raw, item, err);
         return parse_string(key, raw, item, &v->s, err);
     case ES_CONFIG_STRING:
     case ES_CONFIG_PATH:
