@@ -1,4 +1,5 @@
-/* What every job starts and ends with: MPI, arguments, configuration, log, signals, watchdog, threads, JSON, the exit code.
+/* What every job starts and ends with: MPI, arguments, configuration, log, signals, watchdog, threads, JSON,
+ * the exit code.
  *
  *   int main(int argc, char **argv) {
  *       struct es_err err = {0};
@@ -8,19 +9,21 @@
  *       return es_run_close_all(&run, rc, &err);
  *   }
  *
- * A job is a spec (its argument table and texts) and a function; jobs/main.c holds the main above for all of them. Arguments:
- * long options only, `--name value` or `--name=value`, anywhere; `--` ends them; the rest are operands. Every job knows --help,
+ * A job is a spec (its argument table and texts) and a function; jobs/main.c holds the main above for all of
+ * them. Arguments: long options only, `--name value` or `--name=value`, anywhere; `--` ends them; the rest
+ * are operands. Every job knows --help,
  * --explain KEY, --check, --json FILE|-, --quiet, --log-level LEVEL, --config FILE and --set key=value.
  *
- * Configuration: rank 0 reads the files, all ranks parse the same bytes, the digests are compared. Without --config the
- * configuration holds the defaults (and --set).
+ * Configuration: rank 0 reads the files, all ranks parse the same bytes, the digests are compared. Without
+ * --config the configuration holds the defaults (and --set).
  *
- * The job's function returns 0, a negative error, or ES_STOPPED. Where ranks may fail apart it agrees (es_err_agree_all) before
- * its next collective call; at the end es_run_close_all agrees once more. Only rank 0 prints: es_run_print to standard output,
- * the log and the one error line `earshot train: ...` to standard error.
+ * The job's function returns 0, a negative error, or ES_STOPPED. Where ranks may fail apart it agrees
+ * (es_err_agree_all) before its next collective call; at the end es_run_close_all agrees once more. Only rank
+ * 0 prints: es_run_print to standard output, the log and the one error line `earshot train: ...` to standard
+ * error.
  *
- * Collectivity: open and close are collective over all ranks; the getters are local. A getter with an option that the spec does
- * not hold is a bug.
+ * Collectivity: open and close are collective over all ranks; the getters are local. A getter with an option
+ * that the spec does not hold is a bug.
  */
 #ifndef EARSHOT_RUN_H
 #define EARSHOT_RUN_H
@@ -49,8 +52,8 @@ struct es_job_spec {
     const char *synopsis;                /* what follows the name */
     const struct es_job_option *options; /* ends with a row without name; NULL: none of its own */
     bool needs_config;                   /* --config must be given */
-    bool
-        long_running; /* it calls es_watchdog_kick and obeys es_stop_requested: watchdog and signal flag are on */
+    bool long_running; /* it calls es_watchdog_kick and obeys es_stop_requested: watchdog and signal flag are
+                          on */
     int operands_min, operands_max; /* -1: any number */
     const char *operands;           /* what they are, for example "FILE..."; NULL: none */
     const char *sections; /* sections of the configuration it uses, separated by blanks; NULL: none */
@@ -58,13 +61,16 @@ struct es_job_spec {
     int (*run)(struct es_run *run, struct es_err *err);
 };
 
-/* Nothing is left to do (after --help or --explain): es_run_open_all returns it instead of 0, es_run_close_all makes it 0. */
+/* Nothing is left to do (after --help or --explain): es_run_open_all returns it instead of 0,
+ * es_run_close_all makes it 0. */
 #define ES_RUN_DONE 1
 
-/* argv[0] is the job's name (or the program's). Initialises MPI: once in a process. On error *run is still to be closed. */
+/* argv[0] is the job's name (or the program's). Initialises MPI: once in a process. On error *run is still to
+ * be closed. */
 int es_run_open_all(struct es_run **run, int argc, char **argv, const struct es_job_spec *spec,
                     struct es_err *err);
-/* Completes or drops the JSON file, agrees on rc, prints an error once, frees, finalises MPI; returns the exit code. */
+/* Completes or drops the JSON file, agrees on rc, prints an error once, frees, finalises MPI; returns the
+ * exit code. */
 int es_run_close_all(struct es_run **run, int rc, struct es_err *err);
 
 const struct es_comm *es_run_comm(const struct es_run *run);
@@ -83,7 +89,8 @@ const char *es_run_option(const struct es_run *run, const char *name);
 bool es_run_flag(const struct es_run *run, const char *name);
 int es_run_option_count(const struct es_run *run, const char *name);
 const char *es_run_option_at(const struct es_run *run, const char *name, int i); /* 0..count-1, in order */
-/* The option's value as a number in lo..hi; *out keeps its value when the option was not given. ES_EUSAGE otherwise. */
+/* The option's value as a number in lo..hi; *out keeps its value when the option was not given. ES_EUSAGE
+ * otherwise. */
 int es_run_option_int(const struct es_run *run, const char *name, int64_t lo, int64_t hi, int64_t *out,
                       struct es_err *err);
 int es_run_option_double(const struct es_run *run, const char *name, double lo, double hi, double *out,

@@ -1,4 +1,5 @@
-/* Version and commit of this build; written into every file and log. Each layer tells what it was linked with. */
+/* Version and commit of this build; written into every file and log. Each layer tells what it was linked
+ * with. */
 #ifndef EARSHOT_VERSION_H
 #define EARSHOT_VERSION_H
 

@@ -150,7 +150,8 @@ static void add_plain(struct es_json *j, const char *s) {
     end_item(j);
 }
 
-/* "-2.5e-09" to "-0.0000000025": the same digits, the point moved by hand, so that it reads back to the same double. */
+/* "-2.5e-09" to "-0.0000000025": the same digits, the point moved by hand, so that it reads back to the same
+ * double. */
 static void add_without_exponent(struct es_text *t, const char *s) {
     char digits[32];
     int n = 0;

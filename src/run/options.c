@@ -56,7 +56,8 @@ static int unknown(const struct es_job_spec *spec, const char *name, int len, st
                       near.best ? ", nearest is --" : "", near.best ? near.best : "", title);
 }
 
-/* One option; text is what follows its dashes, next the argument behind it (or NULL). Returns 1 when it took next. */
+/* One option; text is what follows its dashes, next the argument behind it (or NULL). Returns 1 when it took
+ * next. */
 static int take(struct es_run *run, const char *text, const char *next, struct es_err *err) {
     size_t len = strcspn(text, "=");
     const struct es_job_option *o = find(run->spec, text, len);

@@ -1,3 +1,5 @@
+#include "earshot/run.h"
+
 #include <errno.h>
 #include <omp.h>
 #include <stdarg.h>
@@ -13,7 +15,8 @@
 #include "earshot/version.h"
 #include "run_impl.h"
 
-/* As es_err_agree_all, but an error that all ranks share word for word keeps its words: no rank is to blame. */
+/* As es_err_agree_all, but an error that all ranks share word for word keeps its words: no rank is to blame.
+ */
 static int settle_all(const struct es_comm *comm, int rc, struct es_err *err) {
     if (es_comm_size(comm) == 1) return rc;
     int64_t mine = rc < 0 ? (int64_t)(es_hash_bytes(err->msg, strlen(err->msg)) >> 1) : rc;

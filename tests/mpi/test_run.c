@@ -1,8 +1,8 @@
 /* RANKS 1 2
  * TIMEOUT 60
  *
- * es_run: without arguments one open, getters and close in this process; with arguments a job of its own, which
- * test_run_cli.sh starts in every right and wrong way. */
+ * es_run: without arguments one open, getters and close in this process; with arguments a job of its own,
+ * which test_run_cli.sh starts in every right and wrong way. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
