@@ -102,7 +102,7 @@ int es_h5_read_new(const struct es_h5 *f, const char *name, enum es_h5_type type
 /* Rows row0 .. row0+n-1 of the first dimension. */
 int es_h5_read_rows(const struct es_h5 *f, const char *name, enum es_h5_type type, int64_t row0, int64_t n,
                     void *out, struct es_err *err);
-/* [N] strings, fixed or variable length; padding removed. */
+/* [N] strings (or one, of a scalar data set), fixed or variable length; padding removed. */
 int es_h5_read_strings(const struct es_h5 *f, const char *name, struct es_h5_names *names,
                        struct es_err *err);
 /* Attributes of an object ("/" for the file). Missing or of another type: ES_EDATA. */
@@ -115,6 +115,8 @@ int es_h5_attr_get_f64(const struct es_h5 *f, const char *object, const char *na
                        struct es_err *err);
 int es_h5_attr_get_text(const struct es_h5 *f, const char *object, const char *name, char *out, size_t bytes,
                         struct es_err *err);
+/* Names of an object's attributes, in name order. */
+int es_h5_attr_list(const struct es_h5 *f, const char *object, struct es_h5_names *names, struct es_err *err);
 int es_h5_attr_get_strings(const struct es_h5 *f, const char *object, const char *name,
                            struct es_h5_names *names, struct es_err *err);
 
@@ -138,6 +140,8 @@ void es_h5_put_all(struct es_h5 *f, const char *name, enum es_h5_type type, int 
                    const void *data);
 /* [n] fixed-length strings, zero-padded to the longest (at least 1 byte). */
 void es_h5_put_strings_all(struct es_h5 *f, const char *name, int64_t n, const char *const *strings);
+/* One text as a scalar data set. */
+void es_h5_put_text_all(struct es_h5 *f, const char *name, const char *text);
 /* Create or replace an attribute. */
 void es_h5_attr_i64_all(struct es_h5 *f, const char *object, const char *name, int64_t v);
 void es_h5_attr_u64_all(struct es_h5 *f, const char *object, const char *name, uint64_t v);
@@ -163,6 +167,9 @@ void es_h5_close_all(struct es_h5 **f);
 /* Digest of all data sets of a file: path, type, shape and content of each, in name order; attributes do not count. Content is
  * hashed in fixed blocks that the ranks share, so any number of ranks gives the same value. Collective (comm NULL: alone). */
 int es_h5_digest_all(const struct es_comm *comm, const char *path, uint64_t *digest, struct es_err *err);
+/* The same over the data sets below the given groups ("student" for /student/...). */
+int es_h5_digest_groups_all(const struct es_comm *comm, const char *path, const char *const *groups,
+                            int n_groups, uint64_t *digest, struct es_err *err);
 
 /* ---- folders */
 /* fsync of a path, file or folder. */

@@ -56,8 +56,7 @@ void ES_K(activations)(int64_t n, const ES_R *x, ES_R *sigmoid, ES_R *tanh_x);
 /* gates [2][B*T][4H] out: r | z | n | W_hn h + b_hn of each direction, frame and clip, for backward. */
 void ES_K(bigru_fwd)(const struct es_k_bigru *s, const ES_R *x, const ES_R *const w[8], ES_R *y, ES_R *gates,
                      void *ws);
-/* gates in/out: overwritten by the gradients of the pre-activations. dw[8] in the order of w, each may be
- * NULL. */
+/* gates are consumed: undefined afterwards. dw[8] in the order of w, each may be NULL. */
 void ES_K(bigru_bwd)(const struct es_k_bigru *s, const ES_R *x, const ES_R *const w[8], const ES_R *y,
                      ES_R *gates, const ES_R *dy, ES_R *dx, bool add_dx, ES_R *const dw[8],
                      const bool add_dw[8], void *ws);

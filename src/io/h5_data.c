@@ -182,6 +182,13 @@ static void collect(struct collector *c, const char *name) {
     c->bytes += n;
 }
 
+static int names_new(struct es_h5_names *names, const struct collector *counted, struct es_err *err) {
+    names->n = counted->n;
+    names->name = es_alloc((size_t)counted->n, sizeof *names->name, err);
+    names->block = es_alloc(counted->bytes, 1, err);
+    return names->name && names->block ? 0 : -ES_EIO;
+}
+
 static herr_t on_link(hid_t group, const char *name, const H5L_info_t *info, void *data) {
     struct collector *c = data;
     H5O_info_t o;
@@ -216,10 +223,7 @@ static int list(const struct es_h5 *f, const char *group, bool recursive, H5O_ty
         if (ok < 0) {
             rc = h5_error(err, ES_EDATA, f->path, group, "cannot be listed");
         } else if (pass == 0) {
-            names->n = c.n;
-            names->name = es_alloc((size_t)c.n, sizeof *names->name, err);
-            names->block = es_alloc(c.bytes, 1, err);
-            if (!names->name || !names->block) rc = -ES_EIO;
+            rc = names_new(names, &c, err);
         }
     }
     H5Gclose(g);
@@ -235,6 +239,30 @@ int es_h5_list(const struct es_h5 *f, const char *group, bool recursive, struct 
 int es_h5_list_groups(const struct es_h5 *f, const char *group, struct es_h5_names *names,
                       struct es_err *err) {
     return list(f, group, false, H5O_TYPE_GROUP, names, err);
+}
+
+static herr_t on_attribute(hid_t object, const char *name, const H5A_info_t *info, void *data) {
+    (void)object;
+    (void)info;
+    collect(data, name);
+    return 0;
+}
+
+int es_h5_attr_list(const struct es_h5 *f, const char *object, struct es_h5_names *names,
+                    struct es_err *err) {
+    *names = (struct es_h5_names){0};
+    if (!es_h5_has(f, object)) return es_err_set(err, ES_EDATA, "%s:%s: no such object", f->path, object);
+    int rc = 0;
+    for (int pass = 0; pass < 2 && rc == 0; pass++) {
+        struct collector c = {.out = pass ? names : NULL};
+        if (H5Aiterate_by_name(f->file, object, H5_INDEX_NAME, H5_ITER_INC, NULL, on_attribute, &c,
+                               H5P_DEFAULT) < 0)
+            rc = h5_error(err, ES_EDATA, f->path, object, "cannot list the attributes");
+        else if (pass == 0)
+            rc = names_new(names, &c, err);
+    }
+    if (rc < 0) es_h5_names_free(names);
+    return rc;
 }
 
 /* ---- reading */
@@ -526,6 +554,11 @@ void es_h5_put_strings_all(struct es_h5 *f, const char *name, int64_t n, const c
         es_h5_make_all(f, name, ES_H5_U8, 1,
                        &n); /* stay in step with the other ranks; the file is lost anyway */
     es_free(&packed);
+}
+
+void es_h5_put_text_all(struct es_h5 *f, const char *name, const char *text) {
+    size_t n = strlen(text);
+    put(f, name, ES_H5_STRING, n ? n : 1, 0, NULL, text);
 }
 
 /* ---- attributes */

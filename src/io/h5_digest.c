@@ -107,7 +107,25 @@ static uint64_t fold(const struct es_h5_names *names, const struct es_h5_info *i
     return es_hash_value(hash);
 }
 
+/* Keeps the names below one of the groups. */
+static void keep_groups(struct es_h5_names *names, const char *const *groups, int n_groups) {
+    int64_t kept = 0;
+    for (int64_t i = 0; i < names->n; i++)
+        for (int g = 0; g < n_groups; g++) {
+            size_t n = strlen(groups[g]);
+            if (strncmp(names->name[i], groups[g], n) != 0 || names->name[i][n] != '/') continue;
+            names->name[kept++] = names->name[i];
+            break;
+        }
+    names->n = kept;
+}
+
 int es_h5_digest_all(const struct es_comm *comm, const char *path, uint64_t *digest, struct es_err *err) {
+    return es_h5_digest_groups_all(comm, path, NULL, 0, digest, err);
+}
+
+int es_h5_digest_groups_all(const struct es_comm *comm, const char *path, const char *const *groups,
+                            int n_groups, uint64_t *digest, struct es_err *err) {
     struct es_h5 *f = NULL;
     struct es_h5_names names = {0};
     struct es_h5_info *info = NULL;
@@ -120,6 +138,7 @@ int es_h5_digest_all(const struct es_comm *comm, const char *path, uint64_t *dig
     int64_t n_blocks = 0;
     int rc = es_h5_open(&f, path, NULL, 0, err);
     if (rc == 0) rc = es_h5_list(f, "/", true, &names, err);
+    if (rc == 0 && groups) keep_groups(&names, groups, n_groups);
     if (rc == 0 && !(info = es_alloc((size_t)names.n, sizeof *info, err))) rc = -ES_EIO;
     for (int64_t i = 0; rc == 0 && i < names.n; i++) rc = es_h5_info(f, names.name[i], &info[i], err);
     if (rc == 0) {

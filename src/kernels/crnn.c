@@ -252,23 +252,22 @@ void es_k_bigru_bwd(const struct es_k_bigru *s, const float *x, const float *con
                     const bool add_dw[8], void *ws) {
     int64_t n = s->B * s->T, H = s->H;
     double bt = (double)n;
-    ES_K_RUN(
-        bigru_bwd,
-        ES_K_OUTS(
-            {gates, n * 8 * H, bigru_grad_bound(s, gates, 1, 1) + SLACK * max_abs(n * 2 * H, dy), F},
-            {dx, n * s->D,
-             bigru_grad_bound(s, gates, 1, max_sum(3 * H, s->D, 1, w[0]) + max_sum(3 * H, s->D, 1, w[4])) +
-                 SLACK * max_abs(n * s->D, dx),
-             F},
-            {dw[0], 3 * H * s->D, bigru_grad_bound(s, gates, bt, max_abs(n * s->D, x)), F},
-            {dw[1], 3 * H * H, bigru_grad_bound(s, gates, bt, 1), F},
-            {dw[2], 3 * H, bigru_grad_bound(s, gates, bt, 1), F},
-            {dw[3], 3 * H, bigru_grad_bound(s, gates, bt, 1), F},
-            {dw[4], 3 * H * s->D, bigru_grad_bound(s, gates, bt, max_abs(n * s->D, x)), F},
-            {dw[5], 3 * H * H, bigru_grad_bound(s, gates, bt, 1), F},
-            {dw[6], 3 * H, bigru_grad_bound(s, gates, bt, 1), F},
-            {dw[7], 3 * H, bigru_grad_bound(s, gates, bt, 1), F}),
-        s, x, w, y, gates, dy, dx, add_dx, dw, add_dw, ws);
+    ES_K_RUN(bigru_bwd,
+             ES_K_OUTS({gates, n * 8 * H, HUGE_VAL, F}, /* consumed */
+                       {dx, n * s->D,
+                        bigru_grad_bound(s, gates, 1,
+                                         max_sum(3 * H, s->D, 1, w[0]) + max_sum(3 * H, s->D, 1, w[4])) +
+                            SLACK * max_abs(n * s->D, dx),
+                        F},
+                       {dw[0], 3 * H * s->D, bigru_grad_bound(s, gates, bt, max_abs(n * s->D, x)), F},
+                       {dw[1], 3 * H * H, bigru_grad_bound(s, gates, bt, 1), F},
+                       {dw[2], 3 * H, bigru_grad_bound(s, gates, bt, 1), F},
+                       {dw[3], 3 * H, bigru_grad_bound(s, gates, bt, 1), F},
+                       {dw[4], 3 * H * s->D, bigru_grad_bound(s, gates, bt, max_abs(n * s->D, x)), F},
+                       {dw[5], 3 * H * H, bigru_grad_bound(s, gates, bt, 1), F},
+                       {dw[6], 3 * H, bigru_grad_bound(s, gates, bt, 1), F},
+                       {dw[7], 3 * H, bigru_grad_bound(s, gates, bt, 1), F}),
+             s, x, w, y, gates, dy, dx, add_dx, dw, add_dw, ws);
 }
 
 void es_k_class_pool_fwd(const struct es_k_class_pool *s, const float *z, const float *a, const uint8_t *mask,

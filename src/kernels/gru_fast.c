@@ -1,16 +1,16 @@
-/* Bidirectional GRU. Input projections, dx and weight gradients are products over all frames (BLAS); the
- * recurrence runs by tiles (crnn_simd.h) against W_hh packed once per call, 16 hidden units at a time with
- * their three gates, so that a step's gates are finished while their sums are in registers and cache.
+/* Bidirectional GRU. Input projections, dx and weight gradients are products over all frames
+ * (product_fast.inc); the recurrence runs by tiles (crnn_simd.h) against W_hh packed once per call, 16 hidden
+ * units at a time with their three gates, so that a step's gates are finished while their sums are in cache.
  *
  * Threads own hidden units (two directions side by side). Up to two threads need no barrier: each owns a
  * direction. More threads meet once a step. A sum's order does not depend on who computes it. */
 #include <string.h>
 
-#include <cblas.h>
 #include <omp.h>
 
 #include "crnn_impl.h"
 #include "crnn_simd.h"
+#include "impl.h"
 
 #define UNITS TILE_N
 
@@ -23,6 +23,7 @@ struct gru { /* of one call; w, packed by direction */
     float *bias[2];     /* forward: b_ir + b_hr | b_iz + b_hz | b_in | b_hn, each H16 */
     float *state[2][2]; /* by parity of the step: forward h [B,H], backward gradients of r|z|n r, [B,3H] */
     float *carry[2];    /* backward [B,H16] */
+    float *rest;        /* scratch of the products over all frames */
 };
 
 static struct gru gru_new(const struct es_k_bigru *s) {
@@ -49,17 +50,24 @@ static size_t layout(struct gru *g, float *ws, int64_t state_width) {
             if (ws) *to[i] = take(&at, sizes[i]);
         }
     }
+    g->rest = at;
     return (size_t)need;
+}
+
+static size_t product_bytes(int64_t n, int64_t k) {
+    return es_kernel_avx512() ? es_product_bytes_avx512(n, k) : es_product_bytes_avx2(n, k);
 }
 
 size_t es_k_bigru_fwd_ws(const struct es_k_bigru *s) {
     struct gru g = gru_new(s);
-    return layout(&g, NULL, s->H) * sizeof(float);
+    return layout(&g, NULL, s->H) * sizeof(float) + product_bytes(3 * s->H, s->D);
 }
 
 size_t es_k_bigru_bwd_ws(const struct es_k_bigru *s) {
     struct gru g = gru_new(s);
-    return layout(&g, NULL, 3 * s->H) * sizeof(float);
+    size_t dx = product_bytes(s->D, 3 * s->H), dw = product_bytes(s->D, g.n), dh = product_bytes(s->H, g.n);
+    size_t most = dx > dw ? dx : dw;
+    return layout(&g, NULL, 3 * s->H) * sizeof(float) + (most > dh ? most : dh);
 }
 
 static int64_t time_of(const struct gru *g, int dir, int64_t step) {
@@ -261,11 +269,27 @@ static void run_backward(const struct gru *g) {
     }
 }
 
-/* ---- products over all frames: c [m,n] = a b (+ c) */
-static void product(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda,
-                    const float *b, int64_t ldb, bool add, float *c, int64_t ldc) {
-    cblas_sgemm(CblasRowMajor, ta ? CblasTrans : CblasNoTrans, tb ? CblasTrans : CblasNoTrans, (int)m, (int)n,
-                (int)k, 1.0f, a, (int)lda, b, (int)ldb, add ? 1.0f : 0.0f, c, (int)ldc);
+/* ---- products over all frames: c [m,n] = a b (+ c), a [m,k] and b [k,n] by strides of rows and columns */
+struct matrix {
+    const float *p;
+    int64_t rows, columns; /* distance of rows, of columns */
+};
+
+static void product(const struct gru *g, int64_t m, int64_t n, int64_t k, struct matrix a, struct matrix b,
+                    bool add, float *c, int64_t ldc) {
+    struct es_product p = {.m = m,
+                           .n = n,
+                           .k = k,
+                           .a = a.p,
+                           .ars = a.rows,
+                           .acs = a.columns,
+                           .b = b.p,
+                           .brs = b.rows,
+                           .bcs = b.columns,
+                           .beta = add ? 1.0f : 0.0f,
+                           .c = c,
+                           .ldc = ldc};
+    (es_kernel_avx512() ? es_product_avx512 : es_product_avx2)(&p, g->rest);
 }
 
 void es_k_bigru_fwd_fast(const struct es_k_bigru *s, const float *x, const float *const w[8], float *y,
@@ -276,8 +300,8 @@ void es_k_bigru_fwd_fast(const struct es_k_bigru *s, const float *x, const float
     g.gates = gates;
     pack_forward(&g, w);
     for (int dir = 0; dir < 2; dir++)
-        product(false, true, g.n, 3 * g.H, s->D, x, s->D, w[4 * dir], s->D, false, gates_at(&g, dir, 0),
-                4 * g.H);
+        product(&g, g.n, 3 * g.H, s->D, (struct matrix){x, s->D, 1}, (struct matrix){w[4 * dir], 1, s->D},
+                false, gates_at(&g, dir, 0), 4 * g.H);
     run_forward(&g);
 }
 
@@ -309,11 +333,9 @@ static void recurrent_gradient(const struct gru *g, int dir, float *d, bool add)
     }
     const float *a = gates_at(g, dir, dir == 0 ? 1 : 0),
                 *h = g->y_read + (dir == 0 ? 0 : 1) * 2 * H + dir * H;
-    if (g->n > 1) {
-        product(true, false, 2 * H, H, g->n - 1, a, 4 * H, h, 2 * H, add, d, H);
-        product(true, false, H, H, g->n - 1, a + 3 * H, 4 * H, h, 2 * H, add, d + 2 * H * H, H);
-    } else if (!add)
-        memset(d, 0, (size_t)(3 * H * H) * sizeof *d);
+    struct matrix before = {h, 2 * H, 1};
+    product(g, 2 * H, H, g->n - 1, (struct matrix){a, 1, 4 * H}, before, add, d, H);
+    product(g, H, H, g->n - 1, (struct matrix){a + 3 * H, 1, 4 * H}, before, add, d + 2 * H * H, H);
 }
 
 void es_k_bigru_bwd_fast(const struct es_k_bigru *s, const float *x, const float *const w[8], const float *y,
@@ -333,8 +355,11 @@ void es_k_bigru_bwd_fast(const struct es_k_bigru *s, const float *x, const float
         float *const *d = dw + 4 * dir;
         const bool *add = add_dw + 4 * dir;
         if (dx)
-            product(false, false, g.n, s->D, 3 * H, a, 4 * H, w[4 * dir], s->D, add_dx || dir == 1, dx, s->D);
-        if (d[0]) product(true, false, 3 * H, s->D, g.n, a, 4 * H, x, s->D, add[0], d[0], s->D);
+            product(&g, g.n, s->D, 3 * H, (struct matrix){a, 4 * H, 1}, (struct matrix){w[4 * dir], s->D, 1},
+                    add_dx || dir == 1, dx, s->D);
+        if (d[0])
+            product(&g, 3 * H, s->D, g.n, (struct matrix){a, 1, 4 * H}, (struct matrix){x, s->D, 1}, add[0],
+                    d[0], s->D);
         if (d[2]) column_sums(g.n, 3 * H, a, 4 * H, d[2], add[2]);
         if (d[3]) column_sums(g.n, 2 * H, a, 4 * H, d[3], add[3]);
         if (d[3]) column_sums(g.n, H, a + 3 * H, 4 * H, d[3] + 2 * H, add[3]);

@@ -1,0 +1,150 @@
+/* Metrics of sound event detection (spec/evaluation.md): one matched set of scores and ground truth, and what is computed on it.
+ *
+ *     struct es_evalset *set = NULL;                       scores + truth, compared and checked
+ *     ES_GO(es_evalset_new(&set, scores, truth, &(struct es_evalset_params){0}, err));
+ *     ES_GO(es_psds_new(&psds, set, &params, err));         psds.h
+ *     ES_GO(es_f1_new(&f1, set, ES_F1_COLLAR, &params, err));   below
+ *     ES_GO(es_auroc_new(&auroc, set, &params, err));       mpauc.h
+ *     es_evalset_free(&set);
+ *
+ * Everything is exact: no grid of thresholds. Counts are integers; classes are processed independently, in parallel (OpenMP), and
+ * combined in class order, so every digit is the same for any number of threads.
+ *
+ * Collectivity: none; a job calls from rank 0, or from any rank with the same result.
+ */
+#ifndef EARSHOT_EVALUATE_H
+#define EARSHOT_EVALUATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "earshot/err.h"
+#include "earshot/json.h"
+#include "earshot/scores.h"
+#include "earshot/text.h"
+
+struct es_evalset; /* opaque */
+
+struct es_evalset_params { /* {0}: what DCASE code does */
+    bool
+        keep_empty; /* keep clips without an event of an evaluated class; default: dropped, their duration too */
+    bool subset;    /* leave out scores of clips the truth does not list, instead of refusing them */
+    int n_classes;              /* classes to evaluate, in this order; events of other classes are ignored */
+    const char *const *classes; /* NULL: those with an event, in order of the score columns */
+};
+
+/* Compares scores and truth; both are borrowed until es_evalset_free. ES_EDATA: a label without score column, a class without
+ * event, clips that are not the same in scores, truth and durations, edges that do not ascend, scores that are not numbers
+ * (NaN, +inf), events with offset <= onset or onset < 0, overlapping or touching events of one class in a clip. */
+int es_evalset_new(struct es_evalset **set, const struct es_scores *scores, const struct es_truth *truth,
+                   const struct es_evalset_params *params, struct es_err *err);
+void es_evalset_free(struct es_evalset **set);
+int es_evalset_classes(const struct es_evalset *set);
+const char *es_evalset_class_name(const struct es_evalset *set, int i_class);
+int64_t es_evalset_clips(const struct es_evalset *set);
+double es_evalset_dur_s(const struct es_evalset *set);
+int64_t es_evalset_events(const struct es_evalset *set, int i_class);
+double es_evalset_events_dur_s(const struct es_evalset *set, int i_class);
+
+/* ---- counts of one class at every decision level */
+
+struct es_curve_ct { /* the number of cross triggers toward a class changes by delta at a level */
+    uint32_t level;
+    int32_t i_class, delta;
+};
+/* Levels from the highest down; score >= level is active. Above the first level all counts are 0. Counts at a threshold th
+ * (active: score > th) are those of the last level with score > th. */
+struct es_curve {
+    int64_t n;
+    double *score;
+    int32_t *tp, *fp;
+    int64_t n_ct;
+    struct es_curve_ct *ct; /* by level */
+    int64_t n_ref;          /* events, or positive segments */
+    int64_t n_all;          /* segments, positive or not; 0 for the others */
+};
+void es_curve_free(struct es_curve **c);
+/* Index of the level for a threshold; -1: nothing is detected. */
+int64_t es_curve_at(const struct es_curve *c, double threshold);
+
+enum es_f1_kind { ES_F1_COLLAR, ES_F1_INTERSECTION, ES_F1_SEGMENT };
+
+struct es_f1_params {
+    double dtc, gtc; /* intersection */
+    double cttc;     /* curves only; NAN: cross triggers are not counted */
+    double onset_collar_s, offset_collar_s, offset_collar_rate; /* collar: rate times the event's length */
+    double segment_s;                                           /* segment */
+};
+/* Challenge values: 0.5, 0.5, no cttc; 0.2 s, 0.2 s, 0.2; 1 s. */
+struct es_f1_params es_f1_params_default(void);
+
+/* Curve of one class (spec sections 3, 4, 7.1, 9.1, 9.2). */
+int es_curve_new(struct es_curve **c, const struct es_evalset *set, int i_class, enum es_f1_kind kind,
+                 const struct es_f1_params *params, struct es_err *err);
+
+/* ---- F1 (spec sections 7, 8, 9.2) */
+struct es_f1_value {
+    double f, precision, recall;
+    double threshold; /* best: mid point to the next lower level; fixed: as given */
+    int64_t tp, fp, n_ref, n_all;
+};
+struct es_f1 {
+    int n_classes;
+    char **class_name;
+    struct es_f1_value *fixed, *best; /* [n_classes] */
+    struct es_f1_value fixed_macro, fixed_micro, best_macro, best_micro;
+};
+/* threshold: for `fixed`, the same for all classes. */
+int es_f1_new(struct es_f1 **f1, const struct es_evalset *set, enum es_f1_kind kind,
+              const struct es_f1_params *params, double threshold, struct es_err *err);
+void es_f1_free(struct es_f1 **f1);
+
+/* ---- metrics by name, for a job's table and JSON */
+
+/* Names: psds1 psds2, mpauc mauc (partial and full area over segments of 1 s; rows *_staircase beside them), collar_f1
+ * intersection_f1 segment_f1 (macro average at threshold 0.5; rows *_best: at the best threshold of each class). */
+struct es_evaluation_row {
+    const char *name;
+    double value;
+    const char *extra_name; /* of another average: "macro" of psds, "micro" of f1; NULL: none */
+    double extra;
+    double *class_value; /* [n_classes] */
+};
+struct es_evaluation {
+    int64_t n_clips, n_clips_scored; /* evaluated; in the score table (after joining recordings) */
+    double dur_s;
+    int n_classes;
+    char **class_name;
+    int n_rows;
+    struct es_evaluation_row *rows;
+};
+/* names: "psds1,mpauc"; NULL: psds1,psds2,collar_f1,intersection_f1. ES_EUSAGE: a name that is not one. */
+int es_evaluation_new(struct es_evaluation **e, const struct es_evalset *set, const char *names,
+                      struct es_err *err);
+void es_evaluation_free(struct es_evaluation **e);
+/* Value and extra of a row, by name; NAN when there is none. */
+double es_evaluation_value(const struct es_evaluation *e, const char *name);
+/* A member per row of the current object: "psds1": {"value": v, "macro": m, "classes": {name: v}}. */
+void es_evaluation_write(const struct es_evaluation *e, struct es_json *json);
+/* A table: a line for all classes, then one a class. */
+void es_evaluation_print(const struct es_evaluation *e, struct es_text *text);
+
+struct es_evaluate_input { /* what `earshot evaluate` is told; one of the first three */
+    const char *
+        predictions; /* HDF5 with logits (predictions.h); of its clips those that the truth lists are scored */
+    const char *scores; /* HDF5 or folder (scores.h) */
+    const char *
+        detections; /* TSV (filename, onset, offset, event_label, perhaps score): overlapping boxes of a class become one,
+                              * without score they have score 1 */
+    const char *ground_truth,
+        *durations;      /* TSV; a column `confidence` makes it MAESTRO: 11 classes, recordings joined */
+    const char *metrics; /* names; NULL: see above, for MAESTRO mpauc,segment_f1 */
+    const char *classes; /* text file with the classes to evaluate, one a line; NULL: those with events */
+    bool median;         /* class-wise median filter of the recipe */
+    bool keep_empty;     /* es_evalset_params */
+    bool positive_only;  /* es_maestro_params */
+    bool check;          /* read and compare everything, compute nothing: no rows */
+};
+int es_evaluate_files(struct es_evaluation **e, const struct es_evaluate_input *input, struct es_err *err);
+
+#endif

@@ -1,0 +1,156 @@
+#include "earshot/scores.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "earshot/median.h"
+#include "earshot/mem.h"
+
+int es_scores_new(struct es_scores **out, int64_t n_clips, const char *const *ids, int n_classes,
+                  const char *const *classes, bool is_double, const char *source, struct es_err *err) {
+    int rc = -ES_EIO;
+    struct es_scores *s = *out = es_alloc(1, sizeof *s, err);
+    if (!s) return rc;
+    s->is_double = is_double;
+    s->frame_stride = n_classes;
+    s->class_stride = 1;
+    s->clips = es_alloc((size_t)n_clips, sizeof *s->clips, err);
+    s->classes = es_alloc((size_t)n_classes, sizeof *s->classes, err);
+    s->source = es_strdup(source, err);
+    if (!s->clips || !s->classes || !s->source) goto done;
+    for (; s->n_clips < n_clips; s->n_clips++)
+        if (!(s->clips[s->n_clips].id = es_strdup(ids[s->n_clips], err))) goto done;
+    for (; s->n_classes < n_classes; s->n_classes++)
+        if (!(s->classes[s->n_classes] = es_strdup(classes[s->n_classes], err))) goto done;
+    rc = 0;
+done:
+    if (rc < 0) es_scores_free(out);
+    return rc;
+}
+
+/* es_free for a block that is read-only for everybody else. */
+static void free_const(const void **p) {
+    void *block;
+    memcpy(&block, p, sizeof block);
+    es_free(&block);
+    *p = NULL;
+}
+
+void es_scores_free(struct es_scores **out) {
+    struct es_scores *s = *out;
+    if (!s) return;
+    for (int64_t i = 0; i < s->n_clips; i++) {
+        es_free(&s->clips[i].id);
+        if (!s->own_clips) continue;
+        const void *edges = s->clips[i].edges_s;
+        free_const(&edges);
+        free_const(&s->clips[i].values);
+    }
+    for (int k = 0; k < s->n_classes; k++) es_free(&s->classes[k]);
+    es_free(&s->clips);
+    es_free(&s->classes);
+    es_free(&s->source);
+    es_free(&s->own_edges);
+    es_free(&s->own_values);
+    es_free(out);
+}
+
+int es_scores_from_array(struct es_scores **out, int64_t n_clips, const char *const *ids, int n_frames,
+                         const double *edges_s, int n_classes, const char *const *classes,
+                         const float *values, const char *source, struct es_err *err) {
+    ES_TRY(es_scores_new(out, n_clips, ids, n_classes, classes, false, source, err));
+    struct es_scores *s = *out;
+    s->own_edges = es_alloc((size_t)n_frames + 1, sizeof *s->own_edges, err);
+    if (!s->own_edges) {
+        es_scores_free(out);
+        return -ES_EIO;
+    }
+    memcpy(s->own_edges, edges_s, ((size_t)n_frames + 1) * sizeof *edges_s);
+    for (int64_t i = 0; i < n_clips; i++) {
+        s->clips[i].n_frames = n_frames;
+        s->clips[i].edges_s = s->own_edges;
+        s->clips[i].values = values + i * n_frames * n_classes;
+    }
+    return 0;
+}
+
+int es_scores_class(const struct es_scores *s, const char *name) {
+    for (int k = 0; k < s->n_classes; k++)
+        if (strcmp(s->classes[k], name) == 0) return k;
+    return -1;
+}
+
+void es_scores_column(const struct es_scores *s, int64_t i_clip, int column, double *out) {
+    const struct es_scores_clip *c = &s->clips[i_clip];
+    const int64_t stride = s->frame_stride, first = column * s->class_stride;
+    if (s->is_double) {
+        const double *v = (const double *)c->values + first;
+        for (int i = 0; i < c->n_frames; i++) out[i] = v[i * stride];
+    } else {
+        const float *v = (const float *)c->values + first;
+        for (int i = 0; i < c->n_frames; i++) out[i] = (double)v[i * stride];
+    }
+}
+
+int es_scores_median(struct es_scores **out, const struct es_scores *in, const int *window_frames,
+                     struct es_err *err) {
+    const int K = in->n_classes;
+    int rc = -ES_EIO, window_max = 1, frames_max = 1;
+    double *ws = NULL, *column = NULL, *filtered = NULL;
+    struct es_scores *s = NULL;
+    const char **ids = es_alloc((size_t)in->n_clips, sizeof *ids, err);
+    if (!ids) goto done;
+    for (int64_t i = 0; i < in->n_clips; i++) {
+        ids[i] = in->clips[i].id;
+        if (in->clips[i].n_frames > frames_max) frames_max = in->clips[i].n_frames;
+    }
+    for (int k = 0; k < K; k++)
+        if (window_frames[k] > window_max) window_max = window_frames[k];
+    ES_GO(es_scores_new(&s, in->n_clips, ids, K, (const char *const *)in->classes, in->is_double, in->source,
+                        err));
+    rc = -ES_EIO;
+    s->own_clips = true;
+    ws = es_alloc((size_t)window_max, sizeof *ws, err);
+    column = es_alloc((size_t)frames_max, sizeof *column, err);
+    filtered = es_alloc((size_t)frames_max, sizeof *filtered, err);
+    if (!ws || !column || !filtered) goto done;
+    for (int64_t i = 0; i < in->n_clips; i++) {
+        struct es_scores_clip *c = &s->clips[i];
+        const int n = c->n_frames = in->clips[i].n_frames;
+        double *edges = es_alloc((size_t)n + 1, sizeof *edges, err);
+        c->edges_s = edges;
+        void *values = es_alloc((size_t)n * (size_t)K, in->is_double ? sizeof(double) : sizeof(float), err);
+        c->values = values;
+        if (!edges || !values) goto done;
+        memcpy(edges, in->clips[i].edges_s, ((size_t)n + 1) * sizeof *edges);
+        for (int k = 0; k < K; k++) {
+            es_scores_column(in, i, k, column);
+            for (int j = 0; j < n; j++)
+                if (isnan(column[j])) {
+                    rc = es_err_set(err, ES_EDATA,
+                                    "%s: clip %s, frame %d, class %s: got not a number; want scores",
+                                    in->source, c->id, j, in->classes[k]);
+                    goto done;
+                }
+            es_median_filter(n, window_frames[k], column, filtered, ws);
+            if (in->is_double)
+                for (int j = 0; j < n; j++) ((double *)values)[(int64_t)j * K + k] = filtered[j];
+            else
+                for (int j = 0; j < n; j++) ((float *)values)[(int64_t)j * K + k] = (float)filtered[j];
+        }
+    }
+    rc = 0;
+    *out = s;
+    s = NULL;
+done:
+    es_free(&filtered);
+    es_free(&column);
+    es_free(&ws);
+    es_scores_free(&s);
+    es_free(&ids);
+    return rc;
+}
+
+void es_sigmoid_f32(int64_t n, float *x) {
+    for (int64_t i = 0; i < n; i++) x[i] = 1.0f / (1.0f + expf(-x[i]));
+}

@@ -1,0 +1,346 @@
+/* Operations of the CRNN on the tape: shapes, memory and gradients around the kernels of kernels_crnn.h. A
+ * dry tape asks for the same memory and runs no kernel. */
+#include "earshot/kernels_crnn.h"
+#include "earshot/ops.h"
+
+/* A gradient that may be absent (p NULL) and is written or added to. */
+struct grad {
+    float *p;
+    bool add;
+};
+
+static struct grad grad_of(struct es_tape *t, struct es_tensor *x) {
+    float beta = 0;
+    float *p = es_tape_grad(t, x, &beta);
+    return (struct grad){p, beta != 0.0f};
+}
+
+static struct es_tensor *output(struct es_tape *t, const char *name, int ndim, int64_t a, int64_t b,
+                                int64_t c, int64_t d) {
+    int64_t shape[ES_MAX_DIM] = {a, b, c, d};
+    return es_tape_output(t, name, ndim, shape);
+}
+
+/* ---- convolution */
+struct conv2d {
+    struct es_k_conv2d s;
+    struct es_tensor *x, *w, *b, *y;
+};
+
+static void conv2d_backward(struct es_tape *t, void *saved) {
+    struct conv2d *o = saved;
+    const float *dy = es_tape_grad_out(t, o->y);
+    struct grad dx = grad_of(t, o->x), dw = grad_of(t, o->w), db = grad_of(t, o->b);
+    void *ws = es_tape_scratch(t, es_k_conv2d_ws(&o->s));
+    if (es_tape_dry(t)) return;
+    if (dw.p || db.p) es_k_conv2d_dw(&o->s, o->x->data, dy, dw.p, dw.add, db.p, db.add, ws);
+    if (dx.p) es_k_conv2d_dx(&o->s, o->w->data, dy, dx.p, dx.add, ws);
+}
+
+struct es_tensor *es_op_conv2d(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
+                               struct es_tensor *b, int pad) {
+    ES_ASSERT(x->ndim == 4 && w->ndim == 4 && w->shape[1] == x->shape[1] && b->n == w->shape[0] && pad >= 0);
+    struct conv2d *o = es_tape_node(t, sizeof *o);
+    *o = (struct conv2d){.s = {.B = x->shape[0],
+                               .C = x->shape[1],
+                               .H = x->shape[2],
+                               .W = x->shape[3],
+                               .O = w->shape[0],
+                               .kh = w->shape[2],
+                               .kw = w->shape[3],
+                               .pad_h = pad,
+                               .pad_w = pad},
+                         .x = x,
+                         .w = w,
+                         .b = b};
+    o->y = output(t, "conv2d", 4, o->s.B, o->s.O, o->s.H + 2 * pad - o->s.kh + 1,
+                  o->s.W + 2 * pad - o->s.kw + 1);
+    void *ws = es_tape_scratch(t, es_k_conv2d_ws(&o->s));
+    if (!es_tape_dry(t)) es_k_conv2d_fwd(&o->s, x->data, w->data, b->data, o->y->data, ws);
+    es_tape_push(t, conv2d_backward, o, o->y, NULL, 3, (struct es_tensor *[]){x, w, b});
+    return o->y;
+}
+
+/* ---- batch normalisation. The statistics live in a node: they outlast the operation on tapes that do not
+ * record, too. */
+struct batchnorm {
+    struct es_k_batchnorm s;
+    struct es_tensor *x, *w, *b, *y;
+    float *mean, *rstd, *unbiased; /* [C] */
+};
+
+static void batchnorm_backward(struct es_tape *t, void *saved) {
+    struct batchnorm *o = saved;
+    const float *dy = es_tape_grad_out(t, o->y);
+    struct grad dx = grad_of(t, o->x), dw = grad_of(t, o->w), db = grad_of(t, o->b);
+    void *ws = es_tape_scratch(t, es_k_batchnorm_ws(&o->s));
+    if (es_tape_dry(t)) return;
+    es_k_batchnorm_bwd(&o->s, o->x->data, o->w->data, o->mean, o->rstd, dy, dx.p, dx.add, dw.p, dw.add, db.p,
+                       db.add, ws);
+}
+
+struct es_tensor *es_op_batchnorm2d(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
+                                    struct es_tensor *b, int mean_param, int var_param, double eps) {
+    int64_t C = x->shape[1];
+    ES_ASSERT(x->ndim == 4 && w->n == C && b->n == C);
+    struct batchnorm *o = es_tape_node(t, sizeof *o);
+    *o = (struct batchnorm){.s = {.B = x->shape[0],
+                                  .C = C,
+                                  .N = x->shape[2] * x->shape[3],
+                                  .eps = eps,
+                                  .train = es_tape_train(t)},
+                            .x = x,
+                            .w = w,
+                            .b = b};
+    o->mean = es_tape_node(t, 3 * (size_t)C * sizeof(float));
+    o->rstd = o->mean + C;
+    o->unbiased = o->rstd + C;
+    o->y = es_tape_output(t, "batchnorm2d", 4, x->shape);
+    void *ws = es_tape_scratch(t, es_k_batchnorm_ws(&o->s));
+    const struct es_tensor *running_mean = es_tape_param(t, mean_param),
+                           *running_var = es_tape_param(t, var_param);
+    ES_ASSERT(running_mean->n == C && running_var->n == C);
+    if (o->s.train) {
+        ES_ASSERT(o->s.B * o->s.N > 1); /* one value has no variance */
+        if (!es_tape_dry(t))
+            es_k_batchnorm_train(&o->s, x->data, w->data, b->data, o->y->data, o->mean, o->rstd, o->unbiased,
+                                 ws);
+        es_tape_add_stats(t, mean_param, var_param, es_int_from_i64(C), o->mean, o->unbiased);
+    } else if (!es_tape_dry(t)) {
+        es_k_batchnorm_eval(&o->s, x->data, w->data, b->data, running_mean->data, running_var->data,
+                            o->y->data, o->mean, o->rstd);
+    }
+    es_tape_push(t, batchnorm_backward, o, o->y, NULL, 3, (struct es_tensor *[]){x, w, b});
+    return o->y;
+}
+
+/* ---- gate */
+struct gate {
+    struct es_k_gate s;
+    struct es_tensor *x, *w, *b, *y;
+    float *keep; /* like y */
+};
+
+static void gate_backward(struct es_tape *t, void *saved) {
+    struct gate *o = saved;
+    const float *dy = es_tape_grad_out(t, o->y);
+    struct grad dx = grad_of(t, o->x), dw = grad_of(t, o->w), db = grad_of(t, o->b);
+    void *ws = es_tape_scratch(t, es_k_gate_ws(&o->s));
+    if (es_tape_dry(t)) return;
+    es_k_gate_bwd(&o->s, o->x->data, o->w->data, o->keep, dy, dx.p, dx.add, dw.p, dw.add, db.p, db.add, ws);
+}
+
+struct es_tensor *es_op_gate(struct es_tape *t, struct es_tensor *x, struct es_tensor *w, struct es_tensor *b,
+                             bool glu) {
+    int64_t C = x->shape[1];
+    ES_ASSERT(x->ndim == 4 && w->ndim == 2 && w->shape[0] == C && w->shape[1] == C && b->n == C);
+    struct gate *o = es_tape_node(t, sizeof *o);
+    *o = (struct gate){
+        .s = {.B = x->shape[0], .C = C, .N = x->shape[2] * x->shape[3], .glu = glu}, .x = x, .w = w, .b = b};
+    o->y = es_tape_output(t, "gate", 4, x->shape);
+    o->keep = es_tape_keep(t, (size_t)x->n * sizeof(float));
+    void *ws = es_tape_scratch(t, es_k_gate_ws(&o->s));
+    if (!es_tape_dry(t)) es_k_gate_fwd(&o->s, x->data, w->data, b->data, o->y->data, o->keep, ws);
+    es_tape_push(t, gate_backward, o, o->y, NULL, 3, (struct es_tensor *[]){x, w, b});
+    return o->y;
+}
+
+/* ---- dropout */
+struct dropout {
+    struct es_rng rng;
+    double p;
+    struct es_tensor *x, *y;
+};
+
+static void dropout_backward(struct es_tape *t, void *saved) {
+    struct dropout *o = saved;
+    const float *dy = es_tape_grad_out(t, o->y);
+    struct grad dx = grad_of(t, o->x);
+    if (dx.p && !es_tape_dry(t)) es_k_dropout(o->x->n, &o->rng, o->p, dy, dx.p, dx.add);
+}
+
+struct es_tensor *es_op_dropout(struct es_tape *t, struct es_tensor *x, double p) {
+    if (!es_tape_train(t) || p == 0.0) return x;
+    struct dropout *o = es_tape_node(t, sizeof *o);
+    *o = (struct dropout){es_tape_dropout_stream(t), p, x, es_tape_output(t, "dropout", x->ndim, x->shape)};
+    if (!es_tape_dry(t)) es_k_dropout(x->n, &o->rng, p, x->data, o->y->data, false);
+    es_tape_push(t, dropout_backward, o, o->y, NULL, 1, &x);
+    return o->y;
+}
+
+/* ---- average pooling */
+struct avgpool2d {
+    struct es_k_avgpool2d s;
+    struct es_tensor *x, *y;
+};
+
+static void avgpool2d_backward(struct es_tape *t, void *saved) {
+    struct avgpool2d *o = saved;
+    const float *dy = es_tape_grad_out(t, o->y);
+    struct grad dx = grad_of(t, o->x);
+    if (dx.p && !es_tape_dry(t)) es_k_avgpool2d_bwd(&o->s, dy, dx.p, dx.add);
+}
+
+struct es_tensor *es_op_avgpool2d(struct es_tape *t, struct es_tensor *x, int kh, int kw) {
+    ES_ASSERT(x->ndim == 4 && kh > 0 && kw > 0 && x->shape[2] >= kh && x->shape[3] >= kw);
+    struct avgpool2d *o = es_tape_node(t, sizeof *o);
+    *o = (struct avgpool2d){.s = {x->shape[0] * x->shape[1], x->shape[2], x->shape[3], kh, kw}, .x = x};
+    o->y = output(t, "avgpool2d", 4, x->shape[0], x->shape[1], x->shape[2] / kh, x->shape[3] / kw);
+    if (!es_tape_dry(t)) es_k_avgpool2d_fwd(&o->s, x->data, o->y->data);
+    es_tape_push(t, avgpool2d_backward, o, o->y, NULL, 1, &x);
+    return o->y;
+}
+
+/* ---- layout and time */
+struct channels_last {
+    struct es_tensor *x, *y;
+};
+
+static void channels_last_backward(struct es_tape *t, void *saved) {
+    struct channels_last *o = saved;
+    const float *dy = es_tape_grad_out(t, o->y);
+    struct grad dx = grad_of(t, o->x);
+    const int64_t *d = o->y->shape;
+    if (dx.p && !es_tape_dry(t)) es_k_transpose(d[0], d[1], d[2], dy, dx.p, dx.add);
+}
+
+struct es_tensor *es_op_channels_last(struct es_tape *t, struct es_tensor *x) {
+    const int64_t *d = x->shape;
+    ES_ASSERT(x->ndim == 4 && d[3] == 1);
+    struct channels_last *o = es_tape_node(t, sizeof *o);
+    *o = (struct channels_last){x, output(t, "channels_last", 3, d[0], d[2], d[1], 1)};
+    if (!es_tape_dry(t)) es_k_transpose(d[0], d[1], d[2], x->data, o->y->data, false);
+    es_tape_push(t, channels_last_backward, o, o->y, NULL, 1, &x);
+    return o->y;
+}
+
+struct time_op {
+    struct es_k_time s;
+    struct es_tensor *x, *y;
+};
+
+static void time_backward(struct es_tape *t, void *saved) {
+    struct time_op *o = saved;
+    const float *dy = es_tape_grad_out(t, o->y);
+    struct grad dx = grad_of(t, o->x);
+    if (dx.p && !es_tape_dry(t)) es_k_time_bwd(&o->s, dy, dx.p, dx.add);
+}
+
+/* ndim 2: n is 1 and its dimension goes. */
+static struct es_tensor *time_op(struct es_tape *t, struct es_tensor *x, enum es_time_mode mode, int64_t n,
+                                 int ndim, const char *name) {
+    ES_ASSERT(x->ndim == 3 && n > 0);
+    struct time_op *o = es_tape_node(t, sizeof *o);
+    *o = (struct time_op){.s = {mode, x->shape[0], x->shape[1], x->shape[2], n}, .x = x};
+    o->y = ndim == 3 ? output(t, name, 3, o->s.B, n, o->s.D, 1) : output(t, name, 2, o->s.B, o->s.D, 1, 1);
+    if (!es_tape_dry(t)) es_k_time_fwd(&o->s, x->data, o->y->data);
+    es_tape_push(t, time_backward, o, o->y, NULL, 1, &x);
+    return o->y;
+}
+
+struct es_tensor *es_op_time_pool(struct es_tape *t, struct es_tensor *x, int64_t n) {
+    return time_op(t, x, ES_TIME_POOL, n, 3, "time_pool");
+}
+struct es_tensor *es_op_time_nearest(struct es_tape *t, struct es_tensor *x, int64_t n, bool exact) {
+    return time_op(t, x, exact ? ES_TIME_NEAREST_EXACT : ES_TIME_NEAREST, n, 3, "time_nearest");
+}
+struct es_tensor *es_op_time_linear(struct es_tape *t, struct es_tensor *x, int64_t n) {
+    return time_op(t, x, ES_TIME_LINEAR, n, 3, "time_linear");
+}
+struct es_tensor *es_op_time_mean(struct es_tape *t, struct es_tensor *x) {
+    return time_op(t, x, ES_TIME_POOL, 1, 2, "time_mean");
+}
+
+/* ---- GRU */
+struct bigru {
+    struct es_k_bigru s;
+    struct es_tensor *x, *w[8], *y;
+    float *gates;
+};
+
+static size_t gate_bytes(const struct es_k_bigru *s) {
+    return (size_t)(s->B * s->T * 8 * s->H) * sizeof(float);
+}
+
+static void bigru_backward(struct es_tape *t, void *saved) {
+    struct bigru *o = saved;
+    const float *dy = es_tape_grad_out(t, o->y), *w[8];
+    struct grad dx = grad_of(t, o->x);
+    float *dw[8];
+    bool add[8];
+    for (int i = 0; i < 8; i++) {
+        struct grad g = grad_of(t, o->w[i]);
+        w[i] = o->w[i]->data;
+        dw[i] = g.p;
+        add[i] = g.add;
+    }
+    void *ws = es_tape_scratch(t, es_k_bigru_bwd_ws(&o->s));
+    if (es_tape_dry(t)) return;
+    es_k_bigru_bwd(&o->s, o->x->data, w, o->y->data, o->gates, dy, dx.p, dx.add, dw, add, ws);
+}
+
+struct es_tensor *es_op_bigru(struct es_tape *t, struct es_tensor *x, struct es_tensor *const w[8]) {
+    int64_t H = w[1]->shape[1], D = x->shape[2];
+    ES_ASSERT(x->ndim == 3);
+    for (int i = 0; i < 8; i += 4) {
+        ES_ASSERT(w[i]->ndim == 2 && w[i]->shape[0] == 3 * H && w[i]->shape[1] == D);
+        ES_ASSERT(w[i + 1]->ndim == 2 && w[i + 1]->shape[0] == 3 * H && w[i + 1]->shape[1] == H);
+        ES_ASSERT(w[i + 2]->n == 3 * H && w[i + 3]->n == 3 * H);
+    }
+    struct bigru *o = es_tape_node(t, sizeof *o);
+    *o = (struct bigru){.s = {x->shape[0], x->shape[1], D, H}, .x = x};
+    o->y = output(t, "bigru", 3, o->s.B, o->s.T, 2 * H, 1);
+    o->gates = es_tape_record(t) ? es_tape_keep(t, gate_bytes(&o->s)) : es_tape_scratch(t, gate_bytes(&o->s));
+    void *ws = es_tape_scratch(t, es_k_bigru_fwd_ws(&o->s));
+    const float *data[8];
+    struct es_tensor *in[9] = {x};
+    for (int i = 0; i < 8; i++) {
+        o->w[i] = in[i + 1] = w[i];
+        data[i] = w[i]->data;
+    }
+    if (!es_tape_dry(t)) es_k_bigru_fwd(&o->s, x->data, data, o->y->data, o->gates, ws);
+    es_tape_push(t, bigru_backward, o, o->y, NULL, 9, in);
+    return o->y;
+}
+
+/* ---- attention pooling */
+struct class_pool {
+    struct es_k_class_pool s;
+    struct es_tensor *z, *a, *strong, *weak;
+    const uint8_t *mask;
+    float *soft;
+};
+
+static void class_pool_backward(struct es_tape *t, void *saved) {
+    struct class_pool *o = saved;
+    const float *ds = es_tape_grad_out(t, o->strong), *dw = es_tape_grad_out(t, o->weak);
+    struct grad dz = grad_of(t, o->z), da = grad_of(t, o->a);
+    void *ws = es_tape_scratch(t, es_k_class_pool_ws(&o->s));
+    if (es_tape_dry(t)) return;
+    es_k_class_pool_bwd(&o->s, o->mask, o->strong->data, o->weak->data, o->soft, ds, dw, dz.p, dz.add, da.p,
+                        da.add, ws);
+}
+
+void es_op_class_pool(struct es_tape *t, struct es_tensor *z, struct es_tensor *a, const uint8_t *mask,
+                      double fill, struct es_tensor **strong, struct es_tensor **weak) {
+    ES_ASSERT(z->ndim == 3 && a->ndim == 3 && z->n == a->n && z->shape[1] == a->shape[1] &&
+              z->shape[2] == a->shape[2]);
+    int64_t B = z->shape[0], T = z->shape[1], K = z->shape[2];
+    struct class_pool *o = es_tape_node(t, sizeof *o);
+    *o = (struct class_pool){.s = {B, T, K, fill}, .z = z, .a = a};
+    if (mask && !es_tape_dry(t)) { /* a copy: the caller's may change before backward */
+        uint8_t *copy = es_tape_node(t, (size_t)(B * K));
+        for (int64_t i = 0; i < B * K; i++) copy[i] = mask[i];
+        o->mask = copy;
+    }
+    o->strong = output(t, "strong", 3, B, K, T, 1);
+    o->weak = output(t, "weak", 2, B, K, 1, 1);
+    size_t bytes = (size_t)z->n * sizeof(float);
+    o->soft = es_tape_record(t) ? es_tape_keep(t, bytes) : es_tape_scratch(t, bytes);
+    void *ws = es_tape_scratch(t, es_k_class_pool_ws(&o->s));
+    if (!es_tape_dry(t))
+        es_k_class_pool_fwd(&o->s, z->data, a->data, o->mask, o->strong->data, o->weak->data, o->soft, ws);
+    es_tape_push(t, class_pool_backward, o, o->strong, o->weak, 2, (struct es_tensor *[]){z, a});
+    *strong = o->strong;
+    *weak = o->weak;
+}
