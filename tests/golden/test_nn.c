@@ -1,0 +1,474 @@
+/* ATST-Frame, CRNN, fusion and heads against PyTorch (golden/models: small_transformers, sed_small, sed_full_small, sed_real,
+ * full_atst), at the tolerances of tolerances.tsv. TIMEOUT 120 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "earshot/nn.h"
+
+#include "h5.h"
+
+#include "golden_model.h"
+
+static char dir[512];
+static bool shared;
+
+/* loss = sum_k sum(out_k * R_k): a test-only operation */
+struct dot {
+    struct es_tensor *x, *y;
+    const float *r;
+};
+
+static void dot_backward(struct es_tape *t, void *saved) {
+    struct dot *s = saved;
+    float beta, *dx = es_tape_grad(t, s->x, &beta);
+    float g = es_tape_grad_out(t, s->y)[0];
+    for (int64_t i = 0; i < s->x->n; i++) dx[i] = beta * dx[i] + g * s->r[i];
+}
+
+static void add_projection(struct es_tape *t, struct es_tensor *x, const char *prefix, const char *name,
+                           float *r) {
+    char full[128];
+    snprintf(full, sizeof full, "%s/%s", prefix, name);
+    es_gen_fill(full, ES_GEN_SEED, 0, 1, x->n, r);
+    struct dot *s = es_tape_node(t, sizeof *s);
+    *s = (struct dot){x, es_tape_output(t, "dot", 1, (int64_t[]){1}), r};
+    double sum = 0;
+    for (int64_t i = 0; i < x->n; i++) sum += (double)x->data[i] * (double)r[i];
+    s->y->data[0] = (float)sum;
+    es_tape_push(t, dot_backward, s, s->y, NULL, 1, &x);
+    es_tape_add_loss(t, s->y);
+}
+
+struct model { /* a net with its table, memory and tape */
+    struct es_params *p;
+    struct es_net *net;
+    struct es_arena *leaf, *scratch;
+    struct es_pool *pool;
+    struct es_tape *t;
+    float *grads;
+};
+
+static void model_new(struct model *m, const struct es_net_config *c, const char *tsv, bool train) {
+    struct es_err err = {0};
+    char path[700];
+    memset(m, 0, sizeof *m);
+    assert_int_equal(es_params_new(&m->p, &err), 0);
+    assert_int_equal(es_net_new(&m->net, c, m->p, &err), 0);
+    assert_int_equal(es_params_layout(m->p, &err), 0);
+    snprintf(path, sizeof path, "%s/%s", dir, tsv);
+    assert_true(golden_fill(m->p, path, 0) >= 0);
+    assert_int_equal(es_arena_new(&m->leaf, "leaf", (size_t)1 << 29, &err), 0);
+    assert_int_equal(es_arena_new(&m->scratch, "scratch", (size_t)1 << 28, &err), 0);
+    assert_int_equal(es_pool_new(&m->pool, "pool", (size_t)1 << 28, &err), 0);
+    struct es_tape_params tp = {m->p, m->leaf, m->scratch, m->pool, true, train, 1, ES_RNG_STUDENT_DROPOUT};
+    assert_int_equal(es_tape_new(&m->t, &tp, &err), 0);
+    es_tape_reset(m->t, 0, 0);
+    m->grads = es_alloc((size_t)es_params_n_trainable(m->p), sizeof(float), &err);
+    assert_non_null(m->grads);
+}
+
+static void model_free(struct model *m) {
+    es_free(&m->grads);
+    es_tape_free(&m->t);
+    es_pool_free(&m->pool);
+    es_arena_free(&m->scratch);
+    es_arena_free(&m->leaf);
+    es_net_free(&m->net);
+    es_params_free(&m->p);
+}
+
+static float *load(const char *file, const char *group, const char *name, int64_t shape[4]) {
+    char path[700], dataset[300];
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    snprintf(dataset, sizeof dataset, "%s%s%s", group, *group ? "/" : "", name);
+    return es_test_h5_read_f32(path, dataset, shape, NULL);
+}
+
+static bool exists(const char *file) {
+    char path[700];
+    snprintf(path, sizeof path, "%s/%s", dir, file);
+    if (access(path, R_OK) == 0) return true;
+    print_message("skipped: %s is not there\n", path);
+    return false;
+}
+
+/* Outputs within abs, or rel_l2 when abs = 0. */
+static void compare_out(const char *file, const char *group, const char *name, const float *a, int64_t n,
+                        double abs, double rel) {
+    char dataset[300];
+    int64_t s[4];
+    snprintf(dataset, sizeof dataset, "out/%s", name);
+    float *r = load(file, group, dataset, s);
+    assert_non_null(r);
+    assert_int_equal(n, s[0] * s[1] * s[2] * s[3]);
+    double max_abs, l2 = golden_rel_l2(a, r, n, &max_abs);
+    print_message("%s %s %s: max %.2e rel_l2 %.2e\n", file, group, name, max_abs, l2);
+    assert_true(abs > 0 ? max_abs <= abs : l2 <= rel);
+    es_free(&r);
+}
+
+/* Every gradient of the table that the group stores: abs(d) <= X max|r| + 1e-6 group_max, or rel_l2 <= X when l2. */
+static int compare_grads(struct model *m, const char *file, const char *group, const char *prefix, double X,
+                         bool l2) {
+    double group_max = 0;
+    int n_compared = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < es_params_count(m->p); i++) {
+            const struct es_param *e = es_params_at(m->p, i);
+            char dataset[300];
+            int64_t s[4];
+            if (!e->trainable || strstr(e->name, "mask_embed")) continue;
+            snprintf(dataset, sizeof dataset, "grad/%s%s", prefix, e->name);
+            float *r = load(file, group, dataset, s);
+            const float *a = m->grads + e->offset;
+            float samples[256];
+            int64_t n = e->n;
+            if (!r) { /* large tensors: 256 samples */
+                snprintf(dataset, sizeof dataset, "grad/%s%s.samples", prefix, e->name);
+                r = load(file, group, dataset, s);
+                assert_non_null(r);
+                for (int64_t k = 0; k < 256; k++) samples[k] = a[k * (e->n - 1) / 255];
+                a = samples;
+                n = 256;
+            }
+            double max = golden_max(r, n), max_abs, rel = golden_rel_l2(a, r, n, &max_abs);
+            bool zero = strstr(e->name, "cnn.conv") && strstr(e->name, "bias") && es_tape_train(m->t);
+            if (pass == 0) group_max = fmax(group_max, max);
+            if (pass == 1) {
+                double limit = zero ? 2e-4 * group_max : l2 ? 0 : X * max + 1e-6 * group_max;
+                bool ok = zero ? golden_max(a, n) <= limit : l2 ? rel <= X : max_abs <= limit;
+                if (!ok)
+                    print_message("%s %s %s: max %.3e (of %.3e) rel %.3e\n", file, group, e->name, max_abs,
+                                  max, rel);
+                assert_true(ok);
+                n_compared++;
+            }
+            es_free(&r);
+        }
+    return n_compared;
+}
+
+static void small_atst(void **state) {
+    (void)state;
+    const char *file = "small_transformers.h5";
+    if (!exists(file)) skip();
+    struct es_net_config c;
+    es_net_config_default(&c);
+    c.pretrain = true; /* the transformer alone: head unused */
+    c.pretrain_classes = 2;
+    c.transformer = (struct es_transformer_config){ES_ARCH_ATST, 96, 2, 4, 384, 64, 1001, 1e-6};
+    struct model m;
+    int64_t s[4], dims[4];
+    float *x = load(file, "atst", "in/features", s);
+    assert_non_null(x);
+    /* the golden names carry "atst."; the table's "model.atst." */
+    model_new(&m, &c, "params_atst_small.tsv", false);
+    memcpy(dims, s, sizeof dims);
+    char path[700];
+    snprintf(path, sizeof path, "%s/params_atst_small.tsv", dir);
+    for (int i = 0; i < es_params_count(m.p); i++) {
+        struct es_param *e = es_params_at(m.p, i);
+        if (strncmp(e->name, "model.atst.", 11) == 0) memmove(e->name, e->name + 6, strlen(e->name) - 5);
+    }
+    assert_int_equal(golden_fill(m.p, path, 0), 28);
+    struct es_tensor *in = es_tape_input(m.t, "features", 4, s, x, true);
+    struct es_tensor *y = es_net_transformer(m.net, m.t, in);
+    compare_out(file, "atst", "y", y->data, y->n, 0, 5e-6);
+    float *r = es_alloc((size_t)y->n, sizeof(float), NULL);
+    add_projection(m.t, y, "R/atst", "y", r);
+    es_tape_backward(m.t, m.grads, NULL);
+    for (int i = 0; i < es_params_count(m.p); i++) { /* the head had no use: leave it out of the comparison */
+        struct es_param *e = es_params_at(m.p, i);
+        if (strncmp(e->name, "strong_head", 11) == 0) e->trainable = false;
+    }
+    assert_int_equal(compare_grads(&m, file, "atst", "", 4e-5, true), 27);
+    float *gi = load(file, "atst", "gradin/features", s);
+    double rel = golden_rel_l2(es_tape_input_grad(m.t, in), gi, in->n, NULL);
+    print_message("gradin/features rel_l2 %.2e\n", rel);
+    assert_true(rel <= 4e-5);
+    es_free(&gi);
+    es_free(&r);
+    es_free(&x);
+    model_free(&m);
+}
+
+static struct es_net_config sed_config(bool real, bool wrapper, enum es_embed_pool pool, bool glu,
+                                       int width) {
+    struct es_net_config c;
+    es_net_config_default(&c);
+    c.dropout = 0;
+    c.wrapper = wrapper;
+    c.embed_pool = pool;
+    c.glu = glu;
+    c.transformer = (struct es_transformer_config){ES_ARCH_ATST, width, 1, 1, 8, 64, 1001, 1e-6};
+    if (real) return c;
+    static const int filters[7] = {4, 6, 8, 8, 8, 8, 10};
+    memcpy(c.filters, filters, sizeof filters);
+    c.rnn_cells = 12;
+    c.audioset_classes = 15;
+    c.n_frames = 32;
+    return c;
+}
+
+/* One forward and backward of the SED net; full: with its own transformer on in/pt_feats. */
+struct sed_case {
+    const char *file, *group, *params, *r_prefix, *bn_group;
+    bool train, full, embeddings_generated, top_level;
+    int tokens;
+    double out_abs, grad_x, buf_rel;
+};
+
+static void run_sed(const struct sed_case *q, const struct es_net_config *c) {
+    struct model m;
+    int64_t sx[4], se[4] = {0}, sm[4];
+    model_new(&m, c, q->params, q->train);
+    for (int i = 0; !q->full && i < es_params_count(m.p);
+         i++) { /* its own transformer stays out of the comparison */
+        struct es_param *e = es_params_at(m.p, i);
+        if (es_net_part(m.net, e->name) == ES_PART_TRANSFORMER) e->trainable = false;
+    }
+    if (!q->train)
+        for (int i = 0; i < es_params_count(m.p); i++) {
+            struct es_param *e = es_params_at(m.p, i);
+            if (!strstr(e->name, "running_")) continue;
+            char dataset[200];
+            snprintf(dataset, sizeof dataset, "buf/%s", e->name);
+            float *b = load(q->file, q->bn_group, dataset, NULL);
+            assert_non_null(b);
+            memcpy(es_params_data(m.p, i), b, (size_t)e->n * sizeof(float));
+            es_free(&b);
+        }
+    float *x = load(q->file, q->top_level ? "" : q->group, q->full ? "in/x" : "x", sx);
+    float *mask_f = load(q->file, q->top_level && !q->embeddings_generated ? "" : q->group,
+                         q->top_level && !q->embeddings_generated ? "mask" : "in/mask", sm);
+    assert_non_null(x);
+    assert_non_null(mask_f);
+    int64_t B = sx[0], F = sx[2], T = sx[3];
+    float *xt = es_alloc((size_t)(B * F * T), sizeof(float), NULL), *e = NULL;
+    uint8_t mask[16 * 27];
+    for (int64_t i = 0; i < B * 27; i++) mask[i] = mask_f[i] != 0;
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t f = 0; f < F; f++)
+            for (int64_t t = 0; t < T; t++) xt[(b * T + t) * F + f] = x[(b * F + f) * T + t];
+    if (q->full) {
+        e = load(q->file, q->group, "in/pt_feats", se);
+    } else if (q->embeddings_generated) {
+        int64_t dims[4] = {B, q->tokens, c->transformer.dim, 1};
+        memcpy(se, dims, sizeof dims);
+        e = es_alloc((size_t)(B * se[1] * se[2]), sizeof(float), NULL);
+        es_gen_fill("in/embeddings", ES_GEN_SEED, 0, sqrt(3.0), B * se[1] * se[2], e);
+    } else {
+        e = load(q->file, "", "embeddings", se);
+    }
+    assert_non_null(e);
+    struct es_tensor *in = es_tape_input(m.t, "crnn", 4, (int64_t[]){B, 1, T, F}, xt, true);
+    struct es_tensor *emb = es_tape_input(m.t, "embeddings", q->full ? 4 : 3, se, e, true);
+    struct es_tensor *z = q->full ? es_net_embed(m.net, m.t, emb) : es_net_resample(m.net, m.t, emb), *logits,
+                     *att;
+    struct es_tensor *o[4];
+    static const char *const names[4] = {"strong", "weak", "strong_all", "weak_all"};
+    es_net_sed(m.net, m.t, in, z, &logits, &att);
+    es_op_class_pool(m.t, logits, att, mask, -1e30, &o[0], &o[1]);
+    es_op_class_pool(m.t, logits, att, NULL, -1e30, &o[2], &o[3]);
+    float *r[4];
+    for (int k = 0; k < 4; k++) {
+        compare_out(q->file, q->group, names[k], o[k]->data, o[k]->n, q->out_abs, 0);
+        r[k] = es_alloc((size_t)o[k]->n, sizeof(float), NULL);
+        add_projection(m.t, o[k], q->r_prefix, names[k], r[k]);
+    }
+    for (int i = 0; q->train && i < es_tape_n_stats(m.t); i++) { /* the update rule: 0.01 old + 0.99 batch */
+        struct es_tape_stats s = es_tape_stats_at(m.t, i);
+        for (int v = 0; v < 2; v++) {
+            const struct es_param *b = es_params_at(m.p, v ? s.var_param : s.mean_param);
+            char dataset[200];
+            float got[128];
+            snprintf(dataset, sizeof dataset, "buf/%s", b->name);
+            float *want = load(q->file, q->group, dataset, NULL);
+            assert_non_null(want);
+            for (int k = 0; k < s.n; k++)
+                got[k] = (1.0f - 0.99f) * es_params_data(m.p, v ? s.var_param : s.mean_param)[k] +
+                         0.99f * (v ? s.var : s.mean)[k];
+            assert_true(golden_rel_l2(got, want, s.n, NULL) <= q->buf_rel);
+            es_free(&want);
+        }
+    }
+    if (q->train) assert_int_equal(es_tape_n_stats(m.t), 7);
+    es_tape_backward(m.t, m.grads, NULL);
+    int n = compare_grads(&m, q->file, q->group, "", q->grad_x, false);
+    print_message("%s %s: %d gradients\n", q->file, q->group, n);
+    int64_t sg[4];
+    float *gx = load(q->file, q->group, "gradin/x", sg);
+    if (gx) {
+        const float *a = es_tape_input_grad(m.t, in);
+        double worst = 0, max = golden_max(gx, B * F * T);
+        for (int64_t b = 0; b < B; b++)
+            for (int64_t f = 0; f < F; f++)
+                for (int64_t t = 0; t < T; t++)
+                    worst =
+                        fmax(worst, fabs((double)a[(b * T + t) * F + f] - (double)gx[(b * F + f) * T + t]));
+        assert_true(worst <= q->grad_x * max + 1e-7);
+        es_free(&gx);
+    }
+    float *ge = load(q->file, q->group, q->full ? "gradin/pt_feats" : "gradin/embeddings", sg);
+    if (ge) {
+        double max_abs;
+        golden_rel_l2(es_tape_input_grad(m.t, emb), ge, emb->n, &max_abs);
+        assert_true(max_abs <= q->grad_x * golden_max(ge, emb->n) + 1e-7);
+        es_free(&ge);
+    }
+    for (int k = 0; k < 4; k++) es_free(&r[k]);
+    es_free(&e);
+    es_free(&xt);
+    es_free(&mask_f);
+    es_free(&x);
+    model_free(&m);
+}
+
+static void sed_full_small(void **state) {
+    (void)state;
+    if (!exists("sed_full_small.h5")) skip();
+    struct es_net_config c = sed_config(false, true, ES_POOL_AAP, false, 48);
+    c.transformer.depth = 2;
+    c.transformer.heads = 4;
+    c.transformer.mlp = 192;
+    struct sed_case q = {"sed_full_small.h5",
+                         "atst",
+                         "params_sed_full_small_atst.tsv",
+                         "R/sed_small",
+                         NULL,
+                         true,
+                         true,
+                         false,
+                         false,
+                         25,
+                         5e-6,
+                         5e-4,
+                         1e-4};
+    run_sed(&q, &c);
+}
+
+static void sed_small(void **state) {
+    (void)state;
+    if (!exists("sed_small.h5")) skip();
+    static const struct {
+        const char *name;
+        bool wrapper, glu;
+        enum es_embed_pool pool;
+    } v[4] = {{"aap_cg", true, false, ES_POOL_AAP},
+              {"aap_glu", true, true, ES_POOL_AAP},
+              {"nearest_cg_nowrapper", false, false, ES_POOL_NEAREST},
+              {"nearest_exact_cg_nowrapper", false, false, ES_POOL_NEAREST_EXACT}};
+    for (int i = 0; i < 8; i++) {
+        char group[64], bn[64];
+        snprintf(group, sizeof group, "%s/%s", v[i / 2].name, i % 2 ? "eval" : "train");
+        snprintf(bn, sizeof bn, "%s/train", v[i / 2].name);
+        struct es_net_config c = sed_config(false, v[i / 2].wrapper, v[i / 2].pool, v[i / 2].glu, 20);
+        struct sed_case q = {"sed_small.h5",
+                             group,
+                             v[i / 2].wrapper ? "params_sed_small_wrapper.tsv"
+                                              : "params_sed_small_nowrapper.tsv",
+                             "R/sed_small",
+                             bn,
+                             i % 2 == 0,
+                             false,
+                             false,
+                             true,
+                             50,
+                             5e-6,
+                             v[i / 2].glu ? 1e-3 : 5e-4,
+                             1e-4};
+        run_sed(&q, &c);
+    }
+}
+
+static void sed_real(void **state) {
+    (void)state;
+    if (!shared || !exists("sed_real.h5")) skip();
+    for (int i = 0; i < 2; i++) {
+        struct es_net_config c = sed_config(true, true, ES_POOL_AAP, false, 768);
+        struct sed_case q = {"sed_real.h5",
+                             i ? "aap_wrapper_250/eval" : "aap_wrapper_250/train",
+                             "params_sed_real_wrapper.tsv",
+                             "R/sed",
+                             "aap_wrapper_250/train",
+                             i == 0,
+                             false,
+                             true,
+                             true,
+                             250,
+                             5e-6,
+                             5e-4,
+                             1e-5};
+        run_sed(&q, &c);
+    }
+}
+
+static void full_atst(void **state) {
+    (void)state;
+    if (!shared || !exists("full_atst.h5")) skip();
+    struct es_net_config c;
+    es_net_config_default(&c);
+    c.pretrain = true;
+    c.pretrain_classes = 2;
+    struct es_params *p = NULL;
+    struct es_net *net = NULL;
+    struct es_arena *leaf = NULL, *scratch = NULL;
+    struct es_pool *pool = NULL;
+    struct es_tape *t = NULL;
+    char path[700];
+    int64_t s[4];
+    assert_int_equal(es_params_new(&p, NULL), 0);
+    assert_int_equal(es_net_new(&net, &c, p, NULL), 0);
+    assert_int_equal(es_params_layout(p, NULL), 0);
+    for (int i = 0; i < es_params_count(p); i++) {
+        struct es_param *e = es_params_at(p, i);
+        if (strncmp(e->name, "model.atst.", 11) == 0) memmove(e->name, e->name + 6, strlen(e->name) - 5);
+    }
+    snprintf(path, sizeof path, "%s/params_atst_full.tsv", dir);
+    assert_int_equal(golden_fill(p, path, 0), 138);
+    assert_int_equal(es_arena_new(&leaf, "leaf", 4096, NULL), 0);
+    assert_int_equal(es_arena_new(&scratch, "scratch", (size_t)1 << 27, NULL), 0);
+    assert_int_equal(es_pool_new(&pool, "pool", (size_t)1 << 28, NULL), 0);
+    struct es_tape_params tp = {p, leaf, scratch, pool, false, false, 1, ES_RNG_STUDENT_DROPOUT};
+    assert_int_equal(es_tape_new(&t, &tp, NULL), 0);
+    es_tape_reset(t, 0, 0);
+    float *x = load("full_atst.h5", "", "features", s);
+    assert_non_null(x);
+    struct es_tensor *y = es_net_transformer(net, t, es_tape_input(t, "features", 4, s, x, false));
+    float *r0 = load("full_atst.h5", "", "embeddings_clip0_every8", s),
+          *r1 = load("full_atst.h5", "", "embeddings_clip1", s);
+    float *every8 = es_alloc(32 * 768, sizeof(float), NULL);
+    for (int i = 0; i < 32; i++)
+        memcpy(every8 + i * 768, y->data + (int64_t)8 * i * 768, 768 * sizeof(float));
+    double max0, max1, l0 = golden_rel_l2(every8, r0, 32 * 768, &max0);
+    double l1 = golden_rel_l2(y->data + 250 * 768, r1, 250 * 768, &max1);
+    print_message("full ATST: clip 0 max %.2e rel_l2 %.2e, clip 1 max %.2e rel_l2 %.2e\n", max0, l0, max1,
+                  l1);
+    assert_true(l0 <= 5e-6 && l1 <= 5e-6 && max0 <= 5e-5 && max1 <= 5e-5);
+    assert_int_equal(es_params_elements(p, false) - 2 * 769, 85419264);
+    es_tape_drop(t, y);
+    assert_int_equal(es_pool_live(pool), 0); /* the forward pass gave everything back */
+    es_free(&every8);
+    es_free(&r1);
+    es_free(&r0);
+    es_free(&x);
+    es_tape_free(&t);
+    es_pool_free(&pool);
+    es_arena_free(&scratch);
+    es_arena_free(&leaf);
+    es_net_free(&net);
+    es_params_free(&p);
+}
+
+int main(void) {
+    golden_models(dir, sizeof dir, &shared);
+    if (!shared) print_message("no shared data: the small copies of tests/data only\n");
+    const struct CMUnitTest tests[] = {cmocka_unit_test(small_atst), cmocka_unit_test(sed_full_small),
+                                       cmocka_unit_test(sed_small), cmocka_unit_test(sed_real),
+                                       cmocka_unit_test(full_atst)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
