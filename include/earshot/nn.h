@@ -17,6 +17,7 @@
 #ifndef EARSHOT_NN_H
 #define EARSHOT_NN_H
 
+#include "earshot/config.h"
 #include "earshot/ops.h"
 
 enum es_arch { ES_ARCH_ATST, ES_ARCH_FPASST, ES_ARCH_BEATS };
@@ -47,6 +48,10 @@ struct es_net_config {
 };
 void es_net_config_default(struct es_net_config *c); /* full-size ATST with the published CRNN */
 
+/* From the keys model.*, crnn.* and pretrain.* of a run or of the /config text of a checkpoint. pretrain_classes: of the store;
+ * used in phase pretrain only. */
+void es_net_config_from(struct es_net_config *c, const struct es_config *cfg, int pretrain_classes);
+
 struct es_net;
 int es_net_new(struct es_net **net, const struct es_net_config *c, struct es_params *p, struct es_err *err);
 void es_net_free(struct es_net **net);
@@ -74,6 +79,9 @@ int es_net_embed_width(const struct es_net *net);
  * -> *logits, *attention [B,n_frames,K]: inputs of es_op_class_pool */
 void es_net_sed(const struct es_net *net, struct es_tape *t, struct es_tensor *crnn, struct es_tensor *z,
                 struct es_tensor **logits, struct es_tensor **attention);
+/* Matrix-product operations of one forward pass of one clip: transformer (with the wrapper's head), and everything behind it. */
+double es_net_flops_transformer(const struct es_net_config *c, int n_mel_frames);
+double es_net_flops_head(const struct es_net_config *c, int crnn_frames);
 /* features [B,1,F,T] -> logits [B,frames,K] */
 struct es_tensor *es_net_pretrain(const struct es_net *net, struct es_tape *t, struct es_tensor *features);
 

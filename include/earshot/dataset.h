@@ -1,0 +1,61 @@
+/* Training data: clips of one or more stores sorted into the plan's sets, with everything a leaf needs: waveforms (mixed with
+ * partners), labels, weak targets, class masks, pseudo-labels.
+ *
+ * Sets of the stages: M, R, S, W, U training clips. Pre-training: one set, AudioSet-strong training clips.
+ * es_dataset_leaf reads by pread and may run in a loader thread; it allocates nothing.
+ */
+#ifndef EARSHOT_DATASET_H
+#define EARSHOT_DATASET_H
+
+#include "earshot/comm.h"
+#include "earshot/labels.h"
+#include "earshot/plan.h"
+
+#define ES_DATASET_SAMPLES 160000
+
+struct es_dataset;
+struct es_dataset_params {
+    bool pretrain;
+    int n_stores;
+    const char *const *store;
+    int n_exclude; /* TSV files whose column filename names clips to leave out */
+    const char *const *exclude;
+    int n_pseudo; /* prediction files */
+    const char *const *pseudo;
+    int n_frames; /* label frames of 10 s: 156, or 250 in pre-training */
+    uint64_t seed;
+};
+
+/* Agreed on all ranks: same stores, same digests. A clip without pseudo-labels is an error that lists the first missing names. */
+int es_dataset_open_all(struct es_dataset **d, const struct es_comm *c, const struct es_dataset_params *p, struct es_err *err);
+void es_dataset_close(struct es_dataset **d);
+const int64_t *es_dataset_counts(const struct es_dataset *d); /* [ES_N_SETS] */
+int es_dataset_classes(const struct es_dataset *d);
+int es_dataset_frames(const struct es_dataset *d);
+bool es_dataset_has_pseudo(const struct es_dataset *d);
+uint64_t es_dataset_digest(const struct es_dataset *d); /* of stores, exclusions and pseudo-labels */
+bool es_dataset_threaded(const struct es_dataset *d);  /* every store may be read from a thread */
+
+struct es_dataset_leaf {
+    float *wave;   /* [n, ES_DATASET_SAMPLES] */
+    float *labels; /* stages: [n,K,T]; pre-training: [n,T,K] */
+    float *weak;   /* [n,K] clip-level targets (stages) */
+    uint8_t *mask; /* [n,K] (stages) */
+    float *pseudo; /* as labels, or NULL */
+    float *scratch; /* ES_DATASET_SAMPLES + 2 K T floats */
+    int16_t *pcm;   /* ES_DATASET_SAMPLES */
+};
+int es_dataset_read_leaf(struct es_dataset *d, int64_t step, const struct es_leaf_plan *plan, struct es_dataset_leaf *out,
+                         struct es_err *err);
+
+/* Reads ahead: one thread prepares the next leaf of a fixed sequence while the caller computes the last one. The thread calls
+ * neither MPI nor HDF5. next(ctx, i, &step, &leaf) names the i-th leaf of this rank and returns false at the end. */
+struct es_loader;
+typedef bool (*es_loader_next_fn)(void *ctx, int64_t i, int64_t *step, int *leaf);
+int es_loader_new(struct es_loader **l, struct es_dataset *d, const struct es_plan_params *pp, es_loader_next_fn next, void *ctx,
+                  struct es_err *err);
+void es_loader_free(struct es_loader **l);
+/* The next leaf in sequence, with its plan; valid until the call after. Returns the error of reading it. */
+int es_loader_get(struct es_loader *l, const struct es_leaf_plan **plan, struct es_dataset_leaf **leaf, struct es_err *err);
+
+#endif

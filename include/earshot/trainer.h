@@ -1,0 +1,94 @@
+/* One training step: leaves through the networks, gradients through the reducer, optimiser, teacher
+ * (ARCHITECTURE.md section 4).
+ *
+ * The trainer knows features and targets, not files: the caller hands it leaves (loader.h in a run, golden
+ * data in tests).
+ *
+ * Order of calls: es_trainer_new_all; es_trainer_student / _teacher to load or initialise values and
+ * es_trainer_ready_all afterwards; es_trainer_step_all for every step; es_trainer_free_all.
+ *
+ * Memory: planned by a dry run of one leaf; es_trainer_report prints the table. No allocation after the first
+ * step.
+ */
+#ifndef EARSHOT_TRAINER_H
+#define EARSHOT_TRAINER_H
+
+#include "earshot/nn.h"
+#include "earshot/objective.h"
+#include "earshot/optim.h"
+
+enum es_phase { ES_PHASE_PRETRAIN, ES_PHASE_STAGE1, ES_PHASE_STAGE2 };
+extern const char *const es_phase_names[3];
+
+struct es_trainer_params {
+    enum es_phase phase;
+    struct es_net_config net;
+    struct es_objective_params objective; /* stages */
+    double pretrain_lambda;               /* share of the pseudo-label loss in pre-training */
+    struct es_optim_params optim;
+    enum es_schedule schedule;
+    int64_t warmup_steps, total_steps;
+    double ema_decay, bn_momentum, clip_norm; /* clip_norm 0: off */
+    int leaves, leaf_clips, first[ES_N_SETS + 1];
+    int crnn_frames, feature_frames; /* time frames of the two mels of a clip (626, 1001) */
+    int frozen_block;
+    bool pseudo; /* targets hold pseudo-labels */
+    uint64_t seed;
+};
+
+struct es_leaf_input {         /* one leaf; the trainer mixes in place */
+    float *crnn;               /* [n,1,F,T] linear mel magnitudes; NULL in pre-training */
+    float *features;           /* [n,1,F,T] of the transformer */
+    struct es_targets targets; /* pre-training: labels and pseudo are [n,T,K], weak and mask unused */
+};
+/* Fills *out for leaf `leaf` of `step`. May fail on this rank alone. */
+typedef int (*es_leaf_fn)(void *ctx, int64_t step, int leaf, struct es_leaf_input *out, struct es_err *err);
+
+enum es_step_phase {
+    ES_TIME_INPUT,
+    ES_TIME_AUGMENT,
+    ES_TIME_TEACHER,
+    ES_TIME_FORWARD,
+    ES_TIME_BACKWARD,
+    ES_TIME_REDUCE,
+    ES_TIME_OPTIMIZER,
+    ES_TIME_STEP,
+    ES_N_TIMES
+};
+extern const char *const es_time_names[ES_N_TIMES];
+
+struct es_step_report { /* the same on all ranks */
+    int n_active;
+    const double *leaf; /* leaf j's terms are leaf[j * leaf_stride + term] */
+    int leaf_stride;
+    double mean[ES_N_TERMS]; /* over active leaves, of the terms as published (total: sum over leaves /
+                                leaves) */
+    double gradient_norm, lr_factor;
+    uint64_t digest; /* of the student's weights and buffers after the step; 0 when not asked for */
+    double time_min[ES_N_TIMES], time_mean[ES_N_TIMES], time_max[ES_N_TIMES];
+    int time_slowest[ES_N_TIMES];
+    bool stop; /* some rank was signalled */
+};
+
+struct es_trainer;
+int es_trainer_new_all(struct es_trainer **t, const struct es_comm *c, const struct es_trainer_params *tp,
+                       struct es_err *err);
+void es_trainer_free_all(struct es_trainer **t);
+void es_trainer_report(const struct es_trainer *t); /* the memory plan, to the log */
+int64_t es_trainer_bytes(const struct es_trainer *t);
+
+const struct es_net *es_trainer_net(const struct es_trainer *t);
+struct es_params *es_trainer_student(struct es_trainer *t);
+struct es_params *es_trainer_teacher(struct es_trainer *t); /* NULL in pre-training */
+struct es_optim *es_trainer_optim(struct es_trainer *t);
+struct es_reducer *es_trainer_reducer(struct es_trainer *t);
+
+int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_leaf_fn leaf, void *ctx,
+                        bool digest, struct es_step_report *report, struct es_err *err);
+/* Leaves this rank computed since creation (each leaf is computed once, by its owner). */
+int64_t es_trainer_leaves_done(const struct es_trainer *t);
+/* The i-th leaf that this rank computes in a step with n_active leaves: for loaders that read ahead. -1
+ * beyond the last. */
+int es_trainer_my_leaf(struct es_trainer *t, int n_active, int i);
+
+#endif

@@ -1,0 +1,50 @@
+/* earshot train: one training phase; what it does stands in the configuration. */
+#include "earshot/train.h"
+
+#include "earshot/hash.h"
+#include "jobs.h"
+
+int es_job_train(struct es_run *run, struct es_err *err) {
+    struct es_train_options o = {.resume = es_run_option(run, "resume"),
+                                 .init_only = es_run_flag(run, "init-only"),
+                                 .check = es_run_check(run)};
+    struct es_train_summary s = {0};
+    int rc = es_train_all(es_run_comm(run), es_run_config(run), &o, &s, err);
+    if (rc < 0) return rc;
+    char digest[17];
+    es_hash_hex(s.digest, digest);
+    es_run_print(run, "step %lld of %lld, loss %.6g, parameters_digest %s\n", (long long)s.step, (long long)s.total_steps, s.loss,
+                 digest);
+    struct es_json *j = es_run_json(run);
+    es_json_begin_object(j);
+    es_json_put_int(j, "step", s.step);
+    es_json_put_int(j, "total_steps", s.total_steps);
+    es_json_put_bool(j, "stopped", rc == ES_STOPPED);
+    es_json_put_int(j, "parameters", s.parameters);
+    es_json_put_number(j, "loss", s.loss);
+    es_json_put_number(j, "psds1", s.psds1);
+    es_json_put_number(j, "mpauc", s.mpauc);
+    es_json_put_number(j, "objective", s.objective);
+    es_json_put_number(j, "best_objective", s.best_objective);
+    es_json_put_number(j, "wall_s", s.wall_s);
+    es_json_put_number(j, "clips_per_s", s.clips_per_s);
+    es_json_put_string(j, "parameters_digest", digest);
+    es_json_end_object(j);
+    return rc;
+}
+
+static const struct es_job_option options[] = {
+    {"resume", "WHAT", "auto (default): from run.dir's last checkpoint when there is one; never; or a checkpoint", NULL, false},
+    {"init-only", NULL, "write the initial checkpoint (step 0) and stop: an untrained model", NULL, false},
+    {NULL, NULL, NULL, NULL, false}};
+
+const struct es_job_spec es_job_train_spec = {
+    .name = "train",
+    .purpose = "train one phase: pre-training, stage 1 or stage 2",
+    .synopsis = "--config run.yaml [--resume auto|never|FILE] [--set key=value]...",
+    .options = options,
+    .needs_config = true,
+    .long_running = true,
+    .sections = "phase threads_per_rank run model crnn pretrain data train optimizer schedule loss ema augment quirks metrics checkpoint watchdog",
+    .example = "mpiexec -n 2 earshot train --config configs/toy/pretrain-atst.yaml",
+    .run = es_job_train};

@@ -1,0 +1,291 @@
+#include "earshot/dataset.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "earshot/hash.h"
+#include "earshot/mem.h"
+#include "earshot/predictions.h"
+#include "earshot/rng.h"
+#include "earshot/store.h"
+#include "earshot/tsv.h"
+
+#define MAX_STORES 16
+#define MAX_EVENTS 512
+
+struct clip {
+    int store;
+    int64_t id;
+    int64_t pseudo; /* row of the dataset's pseudo array, or -1 */
+};
+
+struct es_dataset {
+    struct es_dataset_params p;
+    int n_stores, n_classes;
+    struct es_store *store[MAX_STORES];
+    struct clip *clip[ES_N_SETS];
+    int64_t count[ES_N_SETS];
+    float *pseudo; /* probabilities [rows, T, K] */
+    struct es_names *excluded;
+    uint64_t digest;
+    struct es_label_grid grid;
+};
+
+static int set_of(const struct es_dataset *d, enum es_subset subset, int split) {
+    if (split != 0) return -1;
+    if (d->p.pretrain) return subset == ES_SUBSET_AS_TRAIN ? 0 : -1;
+    switch (subset) {
+    case ES_SUBSET_MAESTRO: return ES_SET_M;
+    case ES_SUBSET_STRONG_REAL: return ES_SET_R;
+    case ES_SUBSET_SYNTH: return ES_SET_S;
+    case ES_SUBSET_WEAK: return ES_SET_W;
+    case ES_SUBSET_UNLABELED: return ES_SET_U;
+    default: return -1;
+    }
+}
+
+/* Clip names of the exclusion lists; .wav and other extensions cut. */
+static int read_excluded(struct es_dataset *d, struct es_err *err) {
+    static const char *const columns[1] = {"filename"};
+    ES_TRY(es_names_new(&d->excluded, err));
+    for (int f = 0; f < d->p.n_exclude; f++) {
+        struct es_tsv *t = NULL;
+        ES_TRY(es_tsv_open(&t, d->p.exclude[f], columns, 1, 0, err));
+        int rc = 0;
+        for (int64_t r = 0; rc == 0 && r < es_tsv_rows(t); r++) {
+            char name[256];
+            snprintf(name, sizeof name, "%s", es_tsv_text(t, r, 0));
+            char *dot = strrchr(name, '.');
+            if (dot) *dot = 0;
+            if (es_names_add(d->excluded, name, err) < 0) rc = -ES_EIO;
+        }
+        es_tsv_close(&t);
+        if (rc < 0) return rc;
+    }
+    return 0;
+}
+
+static int list_clips(struct es_dataset *d, struct es_err *err) {
+    for (int pass = 0; pass < 2; pass++) {
+        int64_t n[ES_N_SETS] = {0};
+        for (int s = 0; s < d->n_stores; s++)
+            for (int64_t i = 0; i < es_store_n_clips(d->store[s]); i++) {
+                int set = set_of(d, es_store_subset(d->store[s], i), es_store_split(d->store[s], i));
+                if (set < 0 || es_names_find(d->excluded, es_store_name(d->store[s], i)) >= 0) continue;
+                if (pass == 1) d->clip[set][n[set]] = (struct clip){s, i, -1};
+                n[set]++;
+            }
+        memcpy(d->count, n, sizeof n);
+        for (int set = 0; pass == 0 && set < ES_N_SETS; set++) {
+            d->clip[set] = es_alloc((size_t)n[set], sizeof(struct clip), err);
+            if (!d->clip[set]) return -ES_EIO;
+        }
+    }
+    return 0;
+}
+
+static int load_pseudo(struct es_dataset *d, struct es_err *err) {
+    int64_t total = 0, rows = 0, missing = 0, row_n = (int64_t)d->p.n_frames * d->n_classes;
+    char list[400] = "";
+    if (d->p.n_pseudo == 0) return 0;
+    for (int s = 0; s < ES_N_SETS; s++) total += d->count[s];
+    d->pseudo = es_alloc((size_t)(total * row_n), sizeof(float), err);
+    if (!d->pseudo) return es_err_prefix(err, "data.pseudo");
+    for (int f = 0; f < d->p.n_pseudo; f++) {
+        struct es_predictions *q = NULL;
+        ES_TRY(es_predictions_open(&q, d->p.pseudo[f], err));
+        int rc = 0;
+        if (es_predictions_n_frames(q) != d->p.n_frames || es_predictions_n_classes(q) != d->n_classes)
+            rc = es_err_set(err, ES_EDATA, "%s:/strong_logits: %d frames x %d classes, want %d x %d; re-run earshot predict",
+                            d->p.pseudo[f], es_predictions_n_frames(q), es_predictions_n_classes(q), d->p.n_frames, d->n_classes);
+        for (int s = 0; rc == 0 && s < ES_N_SETS; s++)
+            for (int64_t i = 0; rc == 0 && i < d->count[s]; i++) {
+                struct clip *c = &d->clip[s][i];
+                int64_t row = c->pseudo < 0 ? es_predictions_find(q, es_store_name(d->store[c->store], c->id)) : -1;
+                if (row < 0) continue;
+                float *x = d->pseudo + rows * row_n;
+                rc = es_predictions_read(q, row, 1, x, err);
+                for (int64_t k = 0; rc == 0 && k < row_n; k++) x[k] = 1.0f / (1.0f + expf(-x[k]));
+                c->pseudo = rows++;
+            }
+        es_predictions_close(&q);
+        if (rc < 0) return rc;
+    }
+    for (int s = 0; s < ES_N_SETS; s++)
+        for (int64_t i = 0; i < d->count[s]; i++) {
+            const struct clip *c = &d->clip[s][i];
+            if (c->pseudo >= 0) continue;
+            size_t used = strlen(list);
+            if (missing++ < 5) snprintf(list + used, sizeof list - used, " %s", es_store_name(d->store[c->store], c->id));
+        }
+    if (missing > 0)
+        return es_err_set(err, ES_EDATA, "data.pseudo: %lld clips have no pseudo-labels:%s%s; predict them first",
+                          (long long)missing, list, missing > 5 ? " ..." : "");
+    return 0;
+}
+
+static int open_local(struct es_dataset *d, struct es_err *err) {
+    struct es_hash *h = NULL;
+    d->n_classes = es_store_n_classes(d->store[0]);
+    for (int s = 1; s < d->n_stores; s++)
+        for (int k = 0; k < d->n_classes || k < es_store_n_classes(d->store[s]); k++)
+            if (es_store_n_classes(d->store[s]) != d->n_classes ||
+                strcmp(es_store_classes(d->store[s])[k], es_store_classes(d->store[0])[k]) != 0)
+                return es_err_set(err, ES_EDATA, "%s: /classes differ from those of %s; prepare both with one class list",
+                                  es_store_path(d->store[s]), es_store_path(d->store[0]));
+    if (!d->p.pretrain && d->n_classes != ES_N_CLASSES)
+        return es_err_set(err, ES_EDATA, "%s: /classes: got %d classes, want the %d of DCASE 2024 task 4",
+                          es_store_path(d->store[0]), d->n_classes, ES_N_CLASSES);
+    d->grid = d->p.pretrain ? es_grid_audioset : es_grid_task4;
+    if (d->grid.n_frames != d->p.n_frames)
+        return es_err_set(err, ES_EUSAGE, "%s: got %d, want %d", d->p.pretrain ? "pretrain.frames" : "model.n_frames",
+                          d->p.n_frames, d->grid.n_frames);
+    ES_TRY(read_excluded(d, err));
+    ES_TRY(list_clips(d, err));
+    ES_TRY(load_pseudo(d, err));
+    ES_TRY(es_hash_new(&h, err));
+    for (int s = 0; s < d->n_stores; s++) {
+        uint64_t v = es_store_digest(d->store[s]);
+        es_hash_update(h, &v, sizeof v);
+    }
+    es_hash_update(h, d->count, sizeof d->count);
+    for (int64_t i = 0; i < es_names_count(d->excluded); i++) es_hash_string(h, es_names_get(d->excluded, i));
+    d->digest = es_hash_value(h);
+    es_hash_free(&h);
+    return 0;
+}
+
+int es_dataset_open_all(struct es_dataset **d, const struct es_comm *c, const struct es_dataset_params *p, struct es_err *err) {
+    int rc = 0;
+    *d = es_alloc(1, sizeof **d, err);
+    ES_GO(es_err_agree_all(c, *d ? 0 : -ES_EIO, err));
+    (*d)->p = *p;
+    if (p->n_stores < 1 || p->n_stores > MAX_STORES) {
+        rc = es_err_set(err, ES_EUSAGE, "data.stores: got %d stores, want 1..%d", p->n_stores, MAX_STORES);
+        goto done;
+    }
+    for (int s = 0; s < p->n_stores; s++) {
+        ES_GO(es_store_open_all(&(*d)->store[s], c, p->store[s], err));
+        (*d)->n_stores++;
+    }
+    ES_GO(es_err_agree_all(c, open_local(*d, err), err));
+done:
+    if (rc < 0) es_dataset_close(d);
+    return rc;
+}
+
+void es_dataset_close(struct es_dataset **d) {
+    if (!*d) return;
+    for (int s = 0; s < (*d)->n_stores; s++) es_store_close(&(*d)->store[s]);
+    for (int s = 0; s < ES_N_SETS; s++) es_free(&(*d)->clip[s]);
+    es_names_free(&(*d)->excluded);
+    es_free(&(*d)->pseudo);
+    es_free(d);
+}
+
+const int64_t *es_dataset_counts(const struct es_dataset *d) { return d->count; }
+int es_dataset_classes(const struct es_dataset *d) { return d->n_classes; }
+int es_dataset_frames(const struct es_dataset *d) { return d->p.n_frames; }
+bool es_dataset_has_pseudo(const struct es_dataset *d) { return d->p.n_pseudo > 0; }
+uint64_t es_dataset_digest(const struct es_dataset *d) { return d->digest; }
+
+bool es_dataset_threaded(const struct es_dataset *d) {
+    for (int s = 0; s < d->n_stores; s++)
+        if (!es_store_is_direct(d->store[s])) return false;
+    return true;
+}
+
+/* ---- one leaf */
+
+/* One clip: 10 s of samples (cut at a drawn place when it is longer, silence behind when shorter) and its events. */
+static int read_clip(struct es_dataset *d, const struct clip *c, struct es_rng *r, float *wave, int16_t *pcm,
+                     struct es_event *events, int *n_events, struct es_err *err) {
+    const struct es_store *s = d->store[c->store];
+    int64_t length = es_store_length(s, c->id), start = 0, n = length;
+    if (length > ES_DATASET_SAMPLES) {
+        n = ES_DATASET_SAMPLES;
+        start = (int64_t)es_rng_below(r, (uint64_t)(length - n + 1));
+    }
+    ES_TRY(es_store_read_pcm(s, c->id, start, n, pcm, err));
+    for (int64_t i = 0; i < n; i++) wave[i] = (float)pcm[i] * (1.0f / 32768.0f);
+    memset(wave + n, 0, (size_t)(ES_DATASET_SAMPLES - n) * sizeof(float));
+    int n_in;
+    const struct es_event *in = es_store_events(s, c->id, &n_in);
+    if (n_in > MAX_EVENTS / 2)
+        return es_err_set(err, ES_EDATA, "%s: clip %s has %d events, want at most %d", es_store_path(s), es_store_name(s, c->id),
+                          n_in, MAX_EVENTS / 2);
+    enum es_subset subset = es_store_subset(s, c->id);
+    int n_all = es_labels_alias(subset, es_store_split(s, c->id), in, n_in, events);
+    double crop_s = round((double)start / ES_STORE_RATE_HZ * 1000.0) / 1000.0;
+    *n_events = es_labels_process(events, n_all, crop_s, d->grid.clip_s, events);
+    return 0;
+}
+
+static void remove_mean(float *x) {
+    double sum = 0;
+    for (int64_t i = 0; i < ES_DATASET_SAMPLES; i++) sum += (double)x[i];
+    float mean = (float)(sum / ES_DATASET_SAMPLES);
+    for (int64_t i = 0; i < ES_DATASET_SAMPLES; i++) x[i] -= mean;
+}
+
+struct item { /* where one clip's data go */
+    float *wave, *labels, *pseudo;
+};
+
+static int read_item(struct es_dataset *d, const struct clip *c, struct es_rng *r, struct item *out, int16_t *pcm,
+                     struct es_err *err) {
+    struct es_event events[MAX_EVENTS];
+    int n_events = 0, K = d->n_classes, T = d->p.n_frames;
+    ES_TRY(read_clip(d, c, r, out->wave, pcm, events, &n_events, err));
+    int64_t stride_t = d->p.pretrain ? K : 1, stride_k = d->p.pretrain ? 1 : T;
+    es_labels_encode(events, n_events, &d->grid, K, out->labels, stride_t, stride_k);
+    if (out->pseudo && c->pseudo >= 0) {
+        const float *q = d->pseudo + c->pseudo * (int64_t)K * T;
+        for (int t = 0; t < T; t++)
+            for (int k = 0; k < K; k++) out->pseudo[t * stride_t + k * stride_k] = q[(int64_t)t * K + k];
+    }
+    return 0;
+}
+
+static void mix(float *x, const float *y, float c, int64_t n) {
+    float rest = 1.0f - c;
+    for (int64_t i = 0; i < n; i++) x[i] = c * x[i] + rest * y[i];
+}
+
+int es_dataset_read_leaf(struct es_dataset *d, int64_t step, const struct es_leaf_plan *plan, struct es_dataset_leaf *out,
+                         struct es_err *err) {
+    int K = d->n_classes;
+    int64_t row = (int64_t)K * d->p.n_frames;
+    for (int set = 0; set < ES_N_SETS; set++)
+        for (int i = plan->first[set]; i < plan->first[set + 1]; i++) {
+            const struct clip *c = &d->clip[set][plan->clip[i]];
+            struct es_rng r = es_rng_make(d->p.seed, ES_RNG_AUGMENT, (uint32_t)step, (uint32_t)plan->leaf, (uint32_t)i);
+            struct item x = {out->wave + (int64_t)i * ES_DATASET_SAMPLES, out->labels + i * row,
+                             out->pseudo ? out->pseudo + i * row : NULL};
+            ES_TRY(read_item(d, c, &r, &x, out->pcm, err));
+            if (plan->partner[i] >= 0) { /* wavmix: spec/training.md 3.2 */
+                float *scratch = out->scratch;
+                struct item y = {scratch, scratch + ES_DATASET_SAMPLES, x.pseudo ? scratch + ES_DATASET_SAMPLES + row : NULL};
+                ES_TRY(read_item(d, &d->clip[set][plan->partner[i]], &r, &y, out->pcm, err));
+                remove_mean(x.wave);
+                remove_mean(y.wave);
+                mix(x.wave, y.wave, plan->weight[i], ES_DATASET_SAMPLES);
+                remove_mean(x.wave);
+                mix(x.labels, y.labels, plan->weight[i], row);
+                if (x.pseudo) mix(x.pseudo, y.pseudo, plan->weight[i], row);
+            }
+            if (d->p.pretrain) continue;
+            const struct es_store *s = d->store[c->store];
+            uint32_t mask = es_labels_mask(es_store_subset(s, c->id), 0);
+            for (int k = 0; k < K; k++) out->mask[i * K + k] = (mask >> k) & 1;
+            uint8_t weak[ES_N_CLASSES] = {0};
+            if (set == ES_SET_W) {
+                memcpy(weak, es_store_weak(s, c->id), (size_t)K);
+                es_labels_alias_weak(ES_SUBSET_WEAK, 0, weak);
+            }
+            for (int k = 0; k < K; k++) out->weak[i * K + k] = (float)weak[k];
+        }
+    return 0;
+}

@@ -1,0 +1,108 @@
+#include "earshot/model.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "earshot/ckpt.h"
+#include "earshot/mem.h"
+
+#define SHOWN 5
+
+static const char *const prefixes[] = {"as_model.model.atst.", "as_model.atst.", "model.atst.", "atst.", ""};
+
+/* Path of a parameter's entry in the file; false when there is none. */
+static bool locate(const struct es_h5 *f, const char *group, const struct es_net *net, const char *name, char *path, size_t size) {
+    const char *slash = strcmp(group, "/") == 0 ? "" : "/";
+    snprintf(path, size, "%s%s%s", group, slash, name);
+    if (es_h5_has(f, path)) return true;
+    if (es_net_part(net, name) != ES_PART_TRANSFORMER) return false;
+    const char *rest = strstr(name, "atst.");
+    if (!rest) return false;
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        snprintf(path, size, "%s%s%s%s", group, slash, prefixes[i], rest + 5);
+        if (es_h5_has(f, path)) return true;
+    }
+    return false;
+}
+
+int es_model_fill(const struct es_h5 *f, const char *group, const struct es_net *net, struct es_params *params, bool all,
+                  struct es_err *err) {
+    char list[640] = "";
+    int wrong = 0;
+    for (int i = 0; i < es_params_count(params); i++) {
+        const struct es_param *p = es_params_at(params, i);
+        char path[256], what[96] = "missing";
+        struct es_h5_info info;
+        if (!all && es_net_part(net, p->name) != ES_PART_TRANSFORMER) continue;
+        if (locate(f, group, net, p->name, path, sizeof path)) {
+            ES_TRY(es_h5_info(f, path, &info, err));
+            bool same = info.ndim == p->ndim;
+            for (int d = 0; same && d < p->ndim; d++) same = info.dim[d] == p->shape[d];
+            if (same) {
+                ES_TRY(es_h5_read(f, path, ES_H5_F32, p->n, es_params_data(params, i), err));
+                continue;
+            }
+            snprintf(what, sizeof what, "%lld elements, want %lld", (long long)info.n, (long long)p->n);
+        }
+        size_t used = strlen(list);
+        if (wrong++ < SHOWN) snprintf(list + used, sizeof list - used, "%s%s (%s)", wrong > 1 ? ", " : "", p->name, what);
+    }
+    if (wrong == 0) return 0;
+    return es_err_set(err, ES_EDATA, "%s: not a checkpoint of this model: %d entries below %s do not fit: %s%s", es_h5_path(f), wrong,
+                      group, list, wrong > SHOWN ? ", ..." : "");
+}
+
+/* Classes of a pre-training head, from the shape of its bias. */
+static int pretrain_classes(const struct es_h5 *f, const char *group) {
+    struct es_h5_info info;
+    char path[128];
+    snprintf(path, sizeof path, "/%s/strong_head.bias", group);
+    return es_h5_has(f, path) && es_h5_info(f, path, &info, NULL) == 0 ? (int)info.n : 1;
+}
+
+static int open_local(struct es_model *m, const char *which, struct es_err *err) {
+    struct es_h5 *f = NULL;
+    struct es_ckpt_meta meta;
+    struct es_net_config nc;
+    char *text = NULL, group[32];
+    int rc = 0;
+    snprintf(group, sizeof group, "/%s", which);
+    ES_GO(es_ckpt_read_meta(m->path, &meta, &text, err));
+    m->step = meta.step;
+    ES_GO(es_config_new(&m->config, err));
+    ES_GO(es_config_load_text(m->config, m->path, text, err));
+    ES_GO(es_config_finish(m->config, err));
+    ES_GO(es_h5_open(&f, m->path, NULL, 0, err));
+    if (strcmp(which, "teacher") == 0 && es_config_is(m->config, "phase", "pretrain")) {
+        rc = es_err_set(err, ES_EDATA, "%s: a pre-training checkpoint has no teacher; want student", m->path);
+        goto done;
+    }
+    es_net_config_from(&nc, m->config, pretrain_classes(f, which));
+    ES_GO(es_params_new(&m->params, err));
+    ES_GO(es_net_new(&m->net, &nc, m->params, err));
+    ES_GO(es_params_layout(m->params, err));
+    ES_GO(es_model_fill(f, group, m->net, m->params, true, err));
+    m->digest = es_params_digest(m->params);
+done:
+    es_h5_close(&f);
+    es_free(&text);
+    return rc;
+}
+
+int es_model_open_all(struct es_model **m, const struct es_comm *c, const char *path, const char *which, struct es_err *err) {
+    *m = es_alloc(1, sizeof **m, err);
+    int rc = *m ? 0 : -ES_EIO;
+    if (*m) snprintf((*m)->path, sizeof(*m)->path, "%s", path);
+    if (rc == 0) rc = open_local(*m, which, err);
+    rc = es_err_agree_all(c, rc, err);
+    if (rc < 0) es_model_close(m);
+    return rc;
+}
+
+void es_model_close(struct es_model **m) {
+    if (!*m) return;
+    es_net_free(&(*m)->net);
+    es_params_free(&(*m)->params);
+    es_config_free(&(*m)->config);
+    es_free(m);
+}

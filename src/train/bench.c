@@ -1,0 +1,266 @@
+#include "earshot/bench.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "earshot/frontend.h"
+#include "earshot/kernels.h"
+#include "earshot/log.h"
+#include "earshot/mem.h"
+#include "earshot/timer.h"
+
+#define SAMPLES 160000
+#define SHORT_FRAMES 40
+
+struct source { /* one leaf of random data, used for every step */
+    const struct es_trainer_params *tp;
+    struct es_frontend *mel, *crnn_mel; /* NULL in pre-training: features are given */
+    float *wave, *features, *crnn, *labels, *weak;
+    uint8_t *mask;
+    void *scratch;
+    double frontend_s;
+};
+
+static void source_free(struct source *s) {
+    es_free(&s->scratch);
+    es_free(&s->mask);
+    es_free(&s->weak);
+    es_free(&s->labels);
+    es_free(&s->crnn);
+    es_free(&s->features);
+    es_free(&s->wave);
+    es_frontend_free(&s->crnn_mel);
+    es_frontend_free(&s->mel);
+}
+
+static void fill(float *x, int64_t n, double lo, double hi, uint32_t op) {
+    struct es_rng r = es_rng_make(1, ES_RNG_BENCH, 0, 0, op);
+    for (int64_t i = 0; i < n; i++) x[i] = (float)es_rng_range(&r, lo, hi);
+}
+
+static int source_new(struct source *s, const struct es_trainer_params *tp, struct es_err *err) {
+    int64_t n = tp->leaf_clips, F = tp->net.transformer.n_mels, K = tp->net.n_classes, T = tp->net.n_frames;
+    bool pretrain = tp->phase == ES_PHASE_PRETRAIN;
+    if (pretrain) {
+        K = tp->net.pretrain_classes;
+        T = tp->net.pretrain_frames;
+    }
+    *s = (struct source){.tp = tp};
+    s->features = es_alloc((size_t)(n * F * tp->feature_frames), sizeof(float), err);
+    s->labels = es_alloc((size_t)(n * K * T), sizeof(float), err);
+    if (!s->features || !s->labels) return -ES_EIO;
+    fill(s->features, n * F * tp->feature_frames, -1, 1, 1);
+    fill(s->labels, n * K * T, 0, 1, 2);
+    if (pretrain) return 0;
+    s->wave = es_alloc((size_t)n * SAMPLES, sizeof(float), err);
+    s->crnn = es_alloc((size_t)(n * tp->net.crnn_mels * tp->crnn_frames), sizeof(float), err);
+    s->weak = es_alloc((size_t)(n * K), sizeof(float), err);
+    s->mask = es_alloc((size_t)(n * K), 1, err);
+    if (!s->wave || !s->crnn || !s->weak || !s->mask) return -ES_EIO;
+    fill(s->wave, n * SAMPLES, -0.5, 0.5, 3);
+    ES_TRY(es_frontend_new(&s->mel, es_frontend_params_default(ES_FRONTEND_ATST_MEL), err));
+    ES_TRY(es_frontend_new(&s->crnn_mel, es_frontend_params_default(ES_FRONTEND_CRNN_MEL), err));
+    size_t a = es_frontend_scratch(s->mel), b = es_frontend_scratch(s->crnn_mel);
+    s->scratch = es_alloc(1, a > b ? a : b, err);
+    return s->scratch ? 0 : -ES_EIO;
+}
+
+static int give_leaf(void *ctx, int64_t step, int leaf, struct es_leaf_input *out, struct es_err *err) {
+    struct source *s = ctx;
+    const struct es_trainer_params *tp = s->tp;
+    double begin_s = es_now_s();
+    (void)step;
+    (void)leaf;
+    if (s->mel) {
+        ES_TRY(es_frontend_run(s->mel, tp->leaf_clips, SAMPLES, s->wave, s->features, s->scratch, err));
+        ES_TRY(es_frontend_run(s->crnn_mel, tp->leaf_clips, SAMPLES, s->wave, s->crnn, s->scratch, err));
+        memset(s->mask, 1, (size_t)tp->leaf_clips * (size_t)tp->net.n_classes);
+    }
+    s->frontend_s = es_now_s() - begin_s;
+    *out = (struct es_leaf_input){.crnn = s->crnn, .features = s->features};
+    out->targets = (struct es_targets){.n = tp->leaf_clips,
+                                       .n_classes = tp->net.n_classes,
+                                       .n_frames = tp->net.n_frames,
+                                       .labels = s->labels,
+                                       .weak = s->weak,
+                                       .mask = s->mask};
+    memcpy(out->targets.first, tp->first, sizeof tp->first);
+    return 0;
+}
+
+static void settings(struct es_trainer_params *tp, const struct es_bench_step_params *p, int ranks) {
+    static const int published[3][ES_N_SETS] = {{8, 0, 0, 0, 0}, {12, 10, 10, 20, 20}, {7, 5, 5, 9, 9}};
+    *tp = (struct es_trainer_params){.phase = p->phase,
+                                     .schedule = ES_SCHEDULE_CONSTANT,
+                                     .ema_decay = 0.999,
+                                     .bn_momentum = 0.99,
+                                     .leaves = ranks,
+                                     .frozen_block = 4,
+                                     .feature_frames = 1001,
+                                     .crnn_frames = 626,
+                                     .seed = 1};
+    es_net_config_default(&tp->net);
+    tp->net.pretrain = p->phase == ES_PHASE_PRETRAIN;
+    if (p->depth > 0) tp->net.transformer.depth = p->depth;
+    tp->objective = (struct es_objective_params){.stage = p->phase == ES_PHASE_STAGE1 ? 1 : 2,
+                                                 .lambda = {12, 3, 0.25, 1, 60, 0},
+                                                 .ssl_warmup_steps = 1,
+                                                 .ssl_scale_max = 1,
+                                                 .loss_scale = 1,
+                                                 .leaves = ranks};
+    tp->optim = (struct es_optim_params){.decoupled = true, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-3,
+                                         .n_groups = 2 + tp->net.transformer.depth + 2};
+    for (int i = 0; i < tp->optim.n_groups; i++) tp->optim.lr[i] = 1e-5;
+    for (int s = 0; s < ES_N_SETS; s++) {
+        int n = published[p->phase][s];
+        if (p->batch > 0 && p->phase == ES_PHASE_PRETRAIN) n = s == 0 ? p->batch : 0;
+        if (p->batch > 0 && p->phase != ES_PHASE_PRETRAIN) n = p->batch / ES_N_SETS + (s < p->batch % ES_N_SETS);
+        tp->first[s + 1] = tp->first[s] + n;
+    }
+    tp->leaf_clips = tp->first[ES_N_SETS];
+}
+
+static double step_flops(const struct es_trainer_params *tp) {
+    double transformer = es_net_flops_transformer(&tp->net, tp->feature_frames);
+    double head = es_net_flops_head(&tp->net, tp->crnn_frames);
+    double clips = (double)tp->leaf_clips * tp->leaves;
+    if (tp->phase == ES_PHASE_PRETRAIN) return clips * 3 * (transformer + head);
+    if (tp->phase == ES_PHASE_STAGE1) return clips * (transformer + 4 * head); /* one frozen pass; teacher 1, student 3 */
+    return clips * 4 * (transformer + head);
+}
+
+static int compare_doubles(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *x, int n) {
+    qsort(x, (size_t)n, sizeof *x, compare_doubles);
+    return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
+}
+
+/* Gradients of one short clip (full width and depth) with fast and with reference kernels. */
+static int verify(const struct es_trainer_params *tp, double *worst, struct es_err *err) {
+    struct es_params *p = NULL;
+    struct es_net *net = NULL;
+    struct es_net_config c = tp->net;
+    float *grads[2] = {NULL, NULL}, *x = NULL, *y = NULL;
+    int rc = 0;
+    c.pretrain = true;
+    c.pretrain_rnn = false;
+    c.pretrain_frames = SHORT_FRAMES / 4;
+    ES_GO(es_params_new(&p, err));
+    ES_GO(es_net_new(&net, &c, p, err));
+    es_net_freeze(net, p, false);
+    ES_GO(es_params_layout(p, err));
+    es_params_init(p, 1);
+    int64_t n_x = (int64_t)c.transformer.n_mels * SHORT_FRAMES, n_y = (int64_t)c.pretrain_frames * c.pretrain_classes;
+    x = es_alloc((size_t)n_x, sizeof(float), err);
+    y = es_alloc((size_t)n_y, sizeof(float), err);
+    for (int i = 0; i < 2; i++) grads[i] = es_alloc((size_t)es_params_n_trainable(p), sizeof(float), err);
+    if (!x || !y || !grads[0] || !grads[1]) {
+        rc = -ES_EIO;
+        goto done;
+    }
+    fill(x, n_x, -1, 1, 4);
+    fill(y, n_y, 0, 1, 5);
+    size_t bytes[3] = {0, 0, 0};
+    for (int pass = 0; pass < 3; pass++) { /* 0: dry, 1: fast, 2: reference */
+        struct es_arena *leaf = NULL, *scratch = NULL;
+        struct es_pool *pool = NULL;
+        struct es_tape *t = NULL;
+        rc = es_arena_new(&leaf, "leaf", bytes[0], err);
+        if (rc == 0) rc = es_arena_new(&scratch, "scratch", bytes[1], err);
+        if (rc == 0) rc = es_pool_new(&pool, "pool", bytes[2], err);
+        struct es_tape_params q = {p, leaf, scratch, pool, true, true, 1, ES_RNG_STUDENT_DROPOUT};
+        if (rc == 0) rc = es_tape_new(&t, &q, err);
+        if (rc == 0) {
+            enum es_kernel_mode before = es_kernel_mode();
+            es_kernel_set_mode(pass == 2 ? ES_KERNELS_REF : before);
+            es_tape_reset(t, 0, 0);
+            struct es_tensor *in = es_tape_input(t, "features", 4, (int64_t[]){1, 1, c.transformer.n_mels, SHORT_FRAMES}, x, false);
+            struct es_tensor *out = es_net_pretrain(net, t, in);
+            struct es_loss_rows rows = {0, 1, 1.0, (double)out->n, NULL};
+            es_tape_add_loss(t, es_op_bce_logits(t, out, y, &rows));
+            es_tape_backward(t, grads[pass == 2], NULL);
+            es_kernel_set_mode(before);
+            bytes[0] = es_arena_peak(leaf) + 64;
+            bytes[1] = es_arena_peak(scratch) + 64;
+            bytes[2] = es_pool_peak(pool) + 64;
+        }
+        es_tape_free(&t);
+        es_pool_free(&pool);
+        es_arena_free(&scratch);
+        es_arena_free(&leaf);
+        if (rc < 0) goto done;
+    }
+    *worst = 0;
+    for (int i = 0; i < es_params_count(p); i++) {
+        const struct es_param *e = es_params_at(p, i);
+        double max = 0, d = 0;
+        for (int64_t k = 0; e->trainable && k < e->n; k++) {
+            double a = (double)grads[0][e->offset + k], b = (double)grads[1][e->offset + k];
+            if (fabs(b) > max) max = fabs(b);
+            if (fabs(a - b) > d) d = fabs(a - b);
+        }
+        if (max > 0 && d / max > *worst) *worst = d / max;
+    }
+done:
+    es_free(&y);
+    es_free(&x);
+    es_free(&grads[1]);
+    es_free(&grads[0]);
+    es_net_free(&net);
+    es_params_free(&p);
+    return rc;
+}
+
+int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params *p, struct es_bench_step *out,
+                      struct es_err *err) {
+    struct es_trainer_params tp;
+    struct es_trainer *t = NULL;
+    struct source source = {0};
+    struct es_step_report report;
+    double *seconds = NULL, *frontend = NULL;
+    int rc = 0;
+    settings(&tp, p, es_comm_size(c));
+    *out = (struct es_bench_step){.ranks = es_comm_size(c), .threads = es_kernel_threads(), .batch = tp.leaf_clips,
+                                  .verified = (double)NAN};
+    ES_GO(es_trainer_new_all(&t, c, &tp, err));
+    es_trainer_report(t);
+    rc = source_new(&source, &tp, err);
+    seconds = rc == 0 ? es_alloc((size_t)p->steps, sizeof *seconds, err) : NULL;
+    frontend = seconds ? es_alloc((size_t)p->steps, sizeof *frontend, err) : NULL;
+    if (rc == 0 && !frontend) rc = -ES_EIO;
+    ES_GO(es_err_agree_all(c, rc, err));
+    double peak = es_k_peak_gflops(out->threads, 0.3);
+    for (int s = -1; s < p->steps; s++) {
+        es_comm_barrier_all(c);
+        double begin_s = es_now_s();
+        ES_GO(es_trainer_step_all(t, s + 1, tp.leaves, give_leaf, &source, false, &report, err));
+        es_comm_barrier_all(c);
+        if (s < 0) continue; /* warm-up */
+        seconds[s] = es_now_s() - begin_s;
+        frontend[s] = source.frontend_s;
+        for (int k = 0; k < ES_N_TIMES; k++) out->time[k] += report.time_mean[k] / p->steps;
+        es_log(ES_LOG_INFO, "step %d/%d seconds=%.3f", s + 1, p->steps, seconds[s]);
+    }
+    double peak_after = es_k_peak_gflops(out->threads, 0.3);
+    out->peak_gflops_per_s = (peak > peak_after ? peak : peak_after) * out->ranks;
+    double s = median(seconds, p->steps);
+    es_comm_bcast_all(c, &s, sizeof s, 0);
+    es_comm_bcast_all(c, &out->peak_gflops_per_s, sizeof out->peak_gflops_per_s, 0);
+    out->clips_per_s = (double)tp.leaf_clips * tp.leaves / s;
+    out->gemm_gflops_per_s = step_flops(&tp) / s * 1e-9;
+    out->mfu = out->gemm_gflops_per_s / out->peak_gflops_per_s;
+    out->frontend_s = median(frontend, p->steps);
+    out->peak_rss_bytes = es_comm_max_all(c, es_mem_peak_rss());
+    if (p->verify) ES_GO(es_err_agree_all(c, verify(&tp, &out->verified, err), err));
+done:
+    es_free(&frontend);
+    es_free(&seconds);
+    source_free(&source);
+    es_trainer_free_all(&t);
+    return rc;
+}

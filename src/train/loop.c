@@ -1,0 +1,271 @@
+/* The life of a run: data, trainer, resume, steps, validation, checkpoints. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "earshot/forward.h"
+#include "earshot/hash.h"
+#include "earshot/kernels.h"
+#include "earshot/labels.h"
+#include "earshot/log.h"
+#include "earshot/mem.h"
+#include "earshot/timer.h"
+#include "earshot/train.h"
+#include "earshot/validate.h"
+#include "run_files.h"
+#include "train_impl.h"
+
+#define MAX_STORES 16
+
+struct run {
+    const struct es_comm *comm;
+    struct es_config *cfg;
+    const struct es_train_options *options;
+    enum es_phase phase;
+    char dir[512];
+    struct es_dataset *data;
+    struct es_plan *plan;
+    struct es_trainer_params tp;
+    struct es_trainer *trainer;
+    struct train_input input;
+    struct es_forward *forward;
+    struct es_store *valid[MAX_STORES];
+    int n_valid;
+    struct train_log *log;
+    int64_t step, end_step; /* completed; last to do (max_steps or all) */
+    double best, begin_s, saved_s;
+    int64_t clips_done;
+};
+
+/* Everything that only reads: configuration, stores, plan. */
+static int open_data(struct run *r, struct es_err *err) {
+    struct es_dataset_params dp = {.pretrain = r->phase == ES_PHASE_PRETRAIN, .seed = (uint64_t)es_config_i64(r->cfg, "run.seed")};
+    const struct es_config *cfg = r->cfg;
+    if (es_config_is(cfg, "train.precision", "bf16"))
+        return es_err_set(err, ES_EUSAGE, "%s: train.precision: bf16 is not available in this version; want fp32",
+                          es_config_where(cfg, "train.precision"));
+    ES_TRY(es_config_require(cfg, "data.stores", err));
+    dp.store = es_config_strings(cfg, "data.stores", &dp.n_stores);
+    dp.exclude = es_config_strings(cfg, "data.exclude", &dp.n_exclude);
+    dp.n_frames = es_config_int(cfg, dp.pretrain ? "pretrain.frames" : "model.n_frames");
+    const char *teacher = dp.pretrain ? es_config_string(cfg, "pretrain.pseudo") : "";
+    bool distil = dp.pretrain ? es_config_double(cfg, "pretrain.lambda") > 0 : es_config_double(cfg, "loss.pseudo") > 0;
+    if (distil && dp.pretrain) {
+        ES_TRY(es_config_require(cfg, "pretrain.pseudo", err));
+        dp.pseudo = &teacher;
+        dp.n_pseudo = 1;
+    } else if (distil) {
+        ES_TRY(es_config_require(cfg, "data.pseudo", err));
+        dp.pseudo = es_config_strings(cfg, "data.pseudo", &dp.n_pseudo);
+    }
+    return es_dataset_open_all(&r->data, r->comm, &dp, err);
+}
+
+static int make_trainer(struct run *r, struct es_err *err) {
+    struct es_plan_params pp;
+    train_plan_params(&pp, r->cfg, es_dataset_counts(r->data));
+    int rc = es_plan_new(&r->plan, &pp, err);
+    if (rc == 0) {
+        train_trainer_params(&r->tp, r->cfg, r->plan, es_dataset_classes(r->data));
+        rc = train_input_shapes(&r->tp, err);
+    }
+    ES_TRY(es_err_agree_all(r->comm, rc, err));
+    const int64_t *n = es_dataset_counts(r->data);
+    es_log(ES_LOG_INFO, "data clips=%lld+%lld+%lld+%lld+%lld leaf_clips=%d leaves=%d epoch_steps=%lld total_steps=%lld", (long long)n[0],
+           (long long)n[1], (long long)n[2], (long long)n[3], (long long)n[4], r->tp.leaf_clips, r->tp.leaves,
+           (long long)es_plan_epoch_steps(r->plan), (long long)r->tp.total_steps);
+    ES_TRY(es_trainer_new_all(&r->trainer, r->comm, &r->tp, err));
+    es_trainer_report(r->trainer);
+    return 0;
+}
+
+static int make_dir(const char *dir, struct es_err *err) {
+    char path[512];
+    snprintf(path, sizeof path, "%s", dir);
+    for (char *c = path + 1;; c++) {
+        if (*c != '/' && *c != 0) continue;
+        char kept = *c;
+        *c = 0;
+        if (mkdir(path, 0777) != 0 && errno != EEXIST)
+            return es_err_set(err, ES_EIO, "run.dir: %s: cannot create: %s", path, strerror(errno));
+        *c = kept;
+        if (kept == 0) return 0;
+    }
+}
+
+static int open_validation(struct run *r, struct es_err *err) {
+    int n;
+    const char *const *path = es_config_strings(r->cfg, "data.validation_stores", &n);
+    if (n == 0) path = es_config_strings(r->cfg, "data.stores", &n);
+    if (es_config_i64(r->cfg, "train.validate_every") == 0) return 0;
+    for (int i = 0; i < n && i < MAX_STORES; i++) {
+        ES_TRY(es_store_open_all(&r->valid[i], r->comm, path[i], err));
+        r->n_valid++;
+    }
+    int block = es_config_int(r->cfg, "predict.block");
+    bool batch_floor = es_config_is(r->cfg, "quirks.atst_floor", "batch");
+    int rc = es_forward_new(&r->forward, es_trainer_net(r->trainer), es_trainer_student(r->trainer), block, batch_floor, err);
+    return es_err_agree_all(r->comm, rc, err);
+}
+
+static struct train_state state_of(struct run *r) {
+    return (struct train_state){.step = r->step, .best = r->best, .seed = r->tp.seed, .config = r->cfg,
+                                .store_digest = es_dataset_digest(r->data)};
+}
+
+static int save(struct run *r, const char *name, struct es_err *err) {
+    struct train_state s = state_of(r);
+    ES_TRY(train_save_all(r->comm, r->trainer, &s, r->dir, name, err));
+    r->saved_s = es_now_s();
+    return 0;
+}
+
+/* Fresh start or resume. Returns 0. */
+static int load(struct run *r, struct es_err *err) {
+    struct train_state s = state_of(r);
+    const char *resume = r->options->resume ? r->options->resume : "auto";
+    ES_TRY(train_resume_all(r->comm, r->trainer, &s, r->dir, resume, err));
+    if (s.step > 0) {
+        r->step = s.step;
+        r->best = s.best;
+        es_log(ES_LOG_INFO, "resume step=%lld", (long long)r->step);
+        return 0;
+    }
+    const char *init = es_config_string(r->cfg, "model.init");
+    if (*init) ES_TRY(train_init_all(r->comm, r->trainer, init, es_config_string(r->cfg, "model.init_from"), err));
+    return 0;
+}
+
+static int validate(struct run *r, struct es_validation *v, struct es_err *err) {
+    int n;
+    const int *median = es_config_ints(r->cfg, "evaluate.median_frames", &n);
+    double begin_s = es_now_s();
+    ES_TRY(es_validate_all(r->comm, r->forward, r->valid, r->n_valid, r->phase == ES_PHASE_PRETRAIN,
+                           r->phase == ES_PHASE_PRETRAIN ? NULL : median, v, err));
+    es_log(ES_LOG_INFO, "validation step=%lld clips=%lld psds1=%.4f mpauc=%.4f objective=%.4f seconds=%.1f", (long long)r->step,
+           (long long)v->n_clips, v->psds1, v->mpauc, v->objective, es_now_s() - begin_s);
+    train_log_valid(r->log, r->step, v);
+    if (!isnan(v->objective) && (isnan(r->best) || v->objective > r->best)) {
+        r->best = v->objective;
+        ES_TRY(save(r, "checkpoint-best.h5", err));
+    }
+    return 0;
+}
+
+/* Rank 0's clock decides for all. */
+static bool time_to_save(struct run *r) {
+    double every_s = es_config_double(r->cfg, "checkpoint.every_seconds");
+    int64_t every = es_config_i64(r->cfg, "checkpoint.every_steps");
+    uint8_t now = every_s > 0 && es_now_s() - r->saved_s >= every_s;
+    if (every_s > 0) es_comm_bcast_all(r->comm, &now, 1, 0);
+    return now || (every > 0 && r->step % every == 0);
+}
+
+static int steps(struct run *r, struct es_train_summary *summary, struct es_err *err) {
+    int64_t epoch_steps = es_plan_epoch_steps(r->plan), every = es_config_i64(r->cfg, "train.validate_every") * epoch_steps;
+    struct es_progress progress;
+    es_progress_begin(&progress, es_phase_names[r->phase]);
+    int64_t saved = r->step, allocations = 0, first = r->step;
+    while (r->step < r->end_step) {
+        struct es_step_report report;
+        es_watchdog_kick("step", r->step);
+        ES_TRY(es_trainer_step_all(r->trainer, r->step, es_plan_n_active(r->plan, r->step), train_input_leaf, &r->input, true,
+                                   &report, err));
+        r->clips_done += (int64_t)report.n_active * r->tp.leaf_clips;
+        train_log_step(r->log, r->step, &report, &r->tp);
+        r->step++;
+        summary->loss = report.mean[ES_TERM_TOTAL];
+        summary->digest = report.digest;
+        char extra[160];
+        snprintf(extra, sizeof extra, "loss=%.4f grad_norm=%.3g lr_factor=%.3g", report.mean[ES_TERM_TOTAL], report.gradient_norm,
+                 report.lr_factor);
+        es_progress_update(&progress, r->step, r->tp.total_steps, "steps", extra);
+        if (r->step == first + 1) allocations = es_mem_allocations();
+        bool last = r->step == r->tp.total_steps;
+        if (r->forward && every > 0 && (r->step % every == 0 || last)) {
+            struct es_validation v;
+            es_watchdog_kick("validate", r->step);
+            ES_TRY(validate(r, &v, err));
+            summary->psds1 = v.psds1;
+            summary->mpauc = v.mpauc;
+            summary->objective = v.objective;
+        }
+        ES_TRY(train_log_flush_all(r->comm, r->log, false, err));
+        if (report.stop || r->step == r->end_step || time_to_save(r)) {
+            es_watchdog_kick("checkpoint", r->step);
+            ES_TRY(save(r, "checkpoint-last.h5", err));
+            saved = r->step;
+        }
+        if (report.stop && r->step < r->end_step) {
+            es_progress_end(&progress);
+            es_log(ES_LOG_INFO, "stopped by a signal step=%lld; run again to resume", (long long)r->step);
+            return ES_STOPPED;
+        }
+    }
+    es_progress_end(&progress);
+    es_log(ES_LOG_DEBUG, "allocations after the first step: %lld", (long long)(es_mem_allocations() - allocations));
+    ES_ASSERT(saved == r->step);
+    return 0;
+}
+
+static void close_run(struct run *r) {
+    train_input_free(&r->input);
+    train_log_close(&r->log);
+    es_forward_free(&r->forward);
+    for (int i = 0; i < r->n_valid; i++) es_store_close(&r->valid[i]);
+    es_trainer_free_all(&r->trainer);
+    es_plan_free(&r->plan);
+    es_dataset_close(&r->data);
+    es_log_close();
+}
+
+int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es_train_options *options,
+                 struct es_train_summary *summary, struct es_err *err) {
+    struct run r = {.comm = c, .cfg = cfg, .options = options, .phase = train_phase(cfg), .best = (double)NAN};
+    int rc = 0;
+    *summary = (struct es_train_summary){.psds1 = (double)NAN, .mpauc = (double)NAN, .objective = (double)NAN, .loss = (double)NAN};
+    ES_GO(es_config_require(cfg, "run.dir", err));
+    snprintf(r.dir, sizeof r.dir, "%s", es_config_string(cfg, "run.dir"));
+    ES_GO(open_data(&r, err));
+    ES_GO(make_trainer(&r, err));
+    summary->total_steps = r.tp.total_steps;
+    summary->parameters = es_params_elements(es_trainer_student(r.trainer), false);
+    if (options->check || es_config_bool(cfg, "train.memory_plan_only")) goto done;
+    ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? make_dir(r.dir, err) : 0, err));
+    ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? train_open_files(r.dir, cfg, err) : 0, err));
+    ES_GO(load(&r, err));
+    r.begin_s = r.saved_s = es_now_s();
+    summary->digest = es_params_digest(es_trainer_student(r.trainer));
+    summary->step = r.step;
+    if (options->init_only) {
+        rc = r.step > 0 ? es_err_set(err, ES_EUSAGE, "--init-only: %s holds a run at step %lld", r.dir, (long long)r.step)
+                        : save(&r, "checkpoint-last.h5", err);
+        goto done;
+    }
+    int64_t limit = es_config_i64(cfg, "train.max_steps");
+    r.end_step = limit > 0 && limit < r.tp.total_steps ? limit : r.tp.total_steps;
+    if (r.step >= r.end_step) {
+        es_log(ES_LOG_INFO, "nothing to do: step %lld of %lld is done", (long long)r.step, (long long)r.end_step);
+        goto done;
+    }
+    ES_GO(open_validation(&r, err));
+    ES_GO(es_err_agree_all(c, train_input_new(&r.input, &r.tp, cfg, err), err));
+    ES_GO(es_err_agree_all(c, train_input_start(&r.input, r.data, r.plan, r.trainer, r.step, r.end_step, err), err));
+    ES_GO(train_log_open_all(c, &r.log, cfg, r.dir, r.step, &r.tp, err));
+    rc = steps(&r, summary, err);
+    if (rc >= 0) {
+        int flushed = train_log_flush_all(c, r.log, true, err);
+        if (flushed < 0) rc = flushed;
+    }
+    summary->step = r.step;
+    summary->wall_s = es_now_s() - r.begin_s;
+    summary->clips_per_s = (double)r.clips_done / summary->wall_s;
+    es_log(ES_LOG_INFO, "steps=%lld seconds=%.1f clips_per_s=%.2f peak_rss_gib=%.3f", (long long)r.step, summary->wall_s,
+           summary->clips_per_s, (double)es_mem_peak_rss() / 1073741824.0);
+done:
+    summary->best_objective = r.best;
+    close_run(&r);
+    return rc;
+}

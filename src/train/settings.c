@@ -1,0 +1,104 @@
+/* From a resolved configuration to the parameters of plan and trainer. */
+#include <string.h>
+
+#include "train_impl.h"
+
+static const char *const phases[3] = {"pretrain", "stage1", "stage2"};
+
+enum es_phase train_phase(const struct es_config *cfg) {
+    for (int i = 0; i < 3; i++)
+        if (es_config_is(cfg, "phase", phases[i])) return (enum es_phase)i;
+    return ES_PHASE_STAGE1;
+}
+
+/* n_clips [ES_N_SETS]: what the stores hold. */
+void train_plan_params(struct es_plan_params *pp, const struct es_config *cfg, const int64_t *n_clips) {
+    bool pretrain = train_phase(cfg) == ES_PHASE_PRETRAIN;
+    *pp = (struct es_plan_params){.seed = (uint64_t)es_config_i64(cfg, "run.seed"),
+                                  .n_sets = pretrain ? 1 : ES_N_SETS,
+                                  .leaves = es_config_int(cfg, "train.leaves"),
+                                  .epoch_steps = es_config_i64(cfg, "data.epoch_steps"),
+                                  .wavmix_p = es_config_double(cfg, "augment.wavmix"),
+                                  .wavmix_alpha = es_config_double(cfg, "augment.wavmix_alpha"),
+                                  .mixup_p = es_config_double(cfg, "augment.mixup"),
+                                  .mixup_alpha = es_config_double(cfg, "augment.mixup_alpha")};
+    memcpy(pp->n_clips, n_clips, sizeof pp->n_clips);
+    if (pretrain) {
+        pp->size[0] = es_config_int(cfg, "pretrain.batch");
+        pp->wavmix_set[0] = true;
+        int64_t limit = es_config_i64(cfg, "pretrain.epoch_clips"), leaf = (int64_t)pp->size[0] * pp->leaves;
+        int64_t steps = (limit + leaf - 1) / leaf;
+        if (pp->epoch_steps == 0 || steps < pp->epoch_steps) pp->epoch_steps = steps;
+        return;
+    }
+    int n;
+    const int *size = es_config_ints(cfg, "data.subset_sizes", &n);
+    for (int s = 0; s < ES_N_SETS; s++) pp->size[s] = size[s];
+    pp->wavmix_set[ES_SET_M] = pp->wavmix_set[ES_SET_R] = pp->wavmix_set[ES_SET_S] = true; /* targets "strong" */
+    pp->mixup_joint = es_config_bool(cfg, "augment.mixup_joint");
+}
+
+static void objective(struct es_objective_params *o, const struct es_config *cfg, enum es_phase phase) {
+    static const char *const lambda[6] = {"loss.maestro", "loss.real", "loss.synthetic", "loss.weak", "loss.ssl", "loss.pseudo"};
+    *o = (struct es_objective_params){.leaves = es_config_int(cfg, "train.leaves"), .loss_scale = 1.0};
+    if (phase == ES_PHASE_PRETRAIN) return;
+    o->stage = phase == ES_PHASE_STAGE1 ? 1 : 2;
+    for (int i = 0; i < 6; i++) o->lambda[i] = es_config_double(cfg, lambda[i]);
+    o->ssl_warmup_steps = es_config_double(cfg, "loss.ssl_warmup_steps");
+    o->ssl_scale_max = es_config_double(cfg, "loss.ssl_scale_max");
+    o->ssl_no_class_mask = es_config_bool(cfg, "loss.ssl_no_class_mask");
+    o->exclude_maestro_weak_ssl = es_config_bool(cfg, "loss.exclude_maestro_weak_ssl");
+    o->ict = phase == ES_PHASE_STAGE2 && es_config_bool(cfg, "loss.ict");
+    o->loss_scale = es_config_double(cfg, "loss.scale");
+    if (o->loss_scale == 0.0) o->loss_scale = phase == ES_PHASE_STAGE1 ? 5.0 : 1.0;
+}
+
+/* Groups: stage 1 has one; stage 2 and pre-training: 0 CNN, 1 RNN and heads, 2.. transformer from output to input. */
+static void optimizer(struct es_optim_params *o, const struct es_config *cfg, enum es_phase phase) {
+    *o = (struct es_optim_params){.decoupled = es_config_is(cfg, "optimizer.kind", "adamw"),
+                                  .beta1 = es_config_double(cfg, "optimizer.beta1"),
+                                  .beta2 = es_config_double(cfg, "optimizer.beta2"),
+                                  .eps = es_config_double(cfg, "optimizer.eps")};
+    if (o->decoupled) o->weight_decay = es_config_double(cfg, "optimizer.weight_decay");
+    if (phase == ES_PHASE_STAGE1) {
+        o->n_groups = 1;
+        o->lr[0] = es_config_double(cfg, "optimizer.crnn_lr");
+        return;
+    }
+    bool pretrain = phase == ES_PHASE_PRETRAIN;
+    o->lr[0] = pretrain ? 0.0 : es_config_double(cfg, "optimizer.cnn_lr");
+    o->lr[1] = es_config_double(cfg, pretrain ? "optimizer.head_lr" : "optimizer.rnn_lr");
+    o->n_groups = 2 + es_config_int(cfg, "model.depth") + 2;
+    double lr = es_config_double(cfg, "optimizer.transformer_lr"), decay = es_config_double(cfg, "optimizer.layer_decay");
+    for (int i = 2; i < o->n_groups; i++, lr *= decay) o->lr[i] = lr;
+}
+
+/* plan: for leaf composition and epoch length. pretrain_classes: of the stores, 0 in the stages. */
+void train_trainer_params(struct es_trainer_params *tp, const struct es_config *cfg, const struct es_plan *plan,
+                          int pretrain_classes) {
+    enum es_phase phase = train_phase(cfg);
+    const struct es_plan_params *pp = es_plan_get_params(plan);
+    *tp = (struct es_trainer_params){.phase = phase,
+                                     .warmup_steps = es_config_i64(cfg, "optimizer.warmup_steps"),
+                                     .total_steps = es_config_i64(cfg, "train.epochs") * es_plan_epoch_steps(plan),
+                                     .clip_norm = es_config_double(cfg, "train.clip_norm"),
+                                     .leaves = pp->leaves,
+                                     .frozen_block = 1,
+                                     .seed = pp->seed};
+    es_net_config_from(&tp->net, cfg, pretrain_classes);
+    objective(&tp->objective, cfg, phase);
+    optimizer(&tp->optim, cfg, phase);
+    tp->schedule = es_config_is(cfg, "schedule.kind", "cosine") ? ES_SCHEDULE_COSINE : ES_SCHEDULE_CONSTANT;
+    for (int s = 0; s < pp->n_sets; s++) tp->first[s + 1] = tp->first[s] + pp->size[s];
+    for (int s = pp->n_sets; s < ES_N_SETS; s++) tp->first[s + 1] = tp->first[s];
+    tp->leaf_clips = tp->first[ES_N_SETS];
+    if (phase == ES_PHASE_PRETRAIN) {
+        tp->pretrain_lambda = es_config_double(cfg, "pretrain.lambda");
+        tp->pseudo = tp->pretrain_lambda > 0.0;
+        return;
+    }
+    tp->ema_decay = es_config_double(cfg, "ema.decay");
+    tp->bn_momentum = es_config_double(cfg, "crnn.bn_momentum");
+    tp->pseudo = tp->objective.lambda[5] > 0.0;
+    if (phase == ES_PHASE_STAGE1) tp->frozen_block = es_config_int(cfg, "train.frozen_block");
+}

@@ -1,0 +1,548 @@
+#include "earshot/trainer.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "earshot/kernels.h"
+#include "earshot/kernels_crnn.h"
+#include "earshot/leafgather.h"
+#include "earshot/log.h"
+#include "earshot/mem.h"
+#include "earshot/timer.h"
+
+const char *const es_phase_names[3] = {"pretrain", "stage1", "stage2"};
+const char *const es_time_names[ES_N_TIMES] = {"input",    "augment",        "teacher",   "forward",
+                                               "backward", "reduce_exposed", "optimizer", "step"};
+
+/* Memory and tapes of one leaf; made twice: dry to measure, then real. */
+struct workspace {
+    struct es_arena *leaf, *scratch;
+    struct es_pool *pool;
+    struct es_tape *student, *teacher, *frozen;
+};
+
+struct rank_header { /* what every rank adds to the record exchange */
+    double time[ES_N_TIMES];
+};
+
+struct es_trainer {
+    struct es_trainer_params tp;
+    struct es_comm *comm;
+    struct es_net *net;
+    struct es_params *student, *teacher;
+    struct workspace ws;
+    struct es_reducer *reducer;
+    struct es_optim *optim;
+    struct es_leafgather *gather;
+    int record_n;
+    float *grads; /* of the current leaf */
+    float *crnn_log, *mix_scratch, *frozen_z;
+    float *teacher_strong, *teacher_weak;
+    int64_t leaves_done;
+    double time[ES_N_TIMES], mark_s;
+    size_t planned[3];
+};
+
+/* ---- timers: es_lap adds the time since the last mark to a phase */
+static void lap(struct es_trainer *t, enum es_step_phase phase) {
+    double now = es_now_s();
+    t->time[phase] += now - t->mark_s;
+    t->mark_s = now;
+}
+
+/* ---- one leaf */
+
+struct outputs {
+    struct es_predictions_tape p;
+    struct es_tensor *logits, *attention;
+};
+
+static void heads(struct es_tape *tape, struct outputs *o, const uint8_t *mask, bool masked, bool unmasked) {
+    if (masked) es_op_class_pool(tape, o->logits, o->attention, mask, -1e30, &o->p.strong, &o->p.weak);
+    if (unmasked)
+        es_op_class_pool(tape, o->logits, o->attention, NULL, -1e30, &o->p.strong_all, &o->p.weak_all);
+}
+
+static struct es_tensor *crnn_input(struct es_trainer *t, struct es_tape *tape,
+                                    const struct es_leaf_input *in) {
+    const struct es_trainer_params *tp = &t->tp;
+    int64_t F = tp->net.crnn_mels, T = tp->crnn_frames;
+    if (!es_tape_dry(tape)) es_k_crnn_log(in->targets.n, F, T, in->crnn, t->crnn_log);
+    return es_tape_input(tape, "crnn_log", 4, (int64_t[]){in->targets.n, 1, T, F}, t->crnn_log, false);
+}
+
+static struct es_tensor *feature_input(struct es_trainer *t, struct es_tape *tape, float *features,
+                                       int64_t n) {
+    const struct es_transformer_config *tc = &t->tp.net.transformer;
+    return es_tape_input(tape, "features", 4, (int64_t[]){n, 1, tc->n_mels, t->tp.feature_frames}, features,
+                         false);
+}
+
+static void mix_features(struct es_trainer *t, struct es_leaf_input *in, bool dry) {
+    const struct es_trainer_params *tp = &t->tp;
+    if (dry || !in->targets.mixup) return;
+    for (int m = 0; m < in->targets.n_mix; m++) {
+        const struct es_mix_call *call = &in->targets.mix[m];
+        if (in->crnn)
+            es_mix_rows(call, in->crnn, (int64_t)tp->net.crnn_mels * tp->crnn_frames, t->mix_scratch);
+        es_mix_rows(call, in->features, (int64_t)tp->net.transformer.n_mels * tp->feature_frames,
+                    t->mix_scratch);
+    }
+}
+
+/* Teacher's predictions, copied out of its tape. */
+static void run_teacher(struct es_trainer *t, struct workspace *w, struct es_leaf_input *in,
+                        struct es_tensor *z) {
+    struct es_tape *tape = w->teacher;
+    bool all = t->tp.objective.ssl_no_class_mask, dry = es_tape_dry(tape);
+    struct es_tensor *x = crnn_input(t, tape, in);
+    if (!z) z = es_net_embed(t->net, tape, feature_input(t, tape, in->features, in->targets.n));
+    struct outputs o = {0};
+    es_net_sed(t->net, tape, x, z, &o.logits, &o.attention);
+    es_tape_drop(tape, z);
+    heads(tape, &o, in->targets.mask, !all, all);
+    struct es_tensor *strong = all ? o.p.strong_all : o.p.strong, *weak = all ? o.p.weak_all : o.p.weak;
+    if (!dry) {
+        memcpy(t->teacher_strong, strong->data, (size_t)strong->n * sizeof(float));
+        memcpy(t->teacher_weak, weak->data, (size_t)weak->n * sizeof(float));
+    }
+    es_tape_drop(tape, strong);
+    es_tape_drop(tape, weak);
+    es_tape_drop(tape, o.logits);
+    es_tape_drop(tape, o.attention);
+}
+
+/* Embeddings of the frozen transformer, in fixed blocks of clips, so that the shapes of its GEMMs never
+ * depend on the leaf. */
+static void run_frozen(struct es_trainer *t, struct workspace *w, struct es_leaf_input *in) {
+    const struct es_trainer_params *tp = &t->tp;
+    int64_t row = (int64_t)tp->net.transformer.n_mels * tp->feature_frames;
+    int64_t out_row = (int64_t)tp->net.n_frames * es_net_embed_width(t->net);
+    bool dry = es_tape_dry(w->frozen);
+    for (int i = 0; i < in->targets.n; i += tp->frozen_block) {
+        int n = in->targets.n - i < tp->frozen_block ? in->targets.n - i : tp->frozen_block;
+        es_tape_reset(w->frozen, 0, 0);
+        struct es_tensor *z = es_net_embed(
+            t->net, w->frozen, feature_input(t, w->frozen, dry ? NULL : in->features + i * row, n));
+        if (!dry) memcpy(t->frozen_z + i * out_row, z->data, (size_t)(n * out_row) * sizeof(float));
+        es_tape_drop(w->frozen, z);
+    }
+}
+
+static void run_stage(struct es_trainer *t, struct workspace *w, struct es_leaf_input *in, int64_t step,
+                      struct es_objective_terms *terms) {
+    const struct es_trainer_params *tp = &t->tp;
+    const struct es_objective_params *op = &tp->objective;
+    bool dry = es_tape_dry(w->student), frozen = tp->phase == ES_PHASE_STAGE1;
+    int64_t zshape[3] = {in->targets.n, tp->net.n_frames, es_net_embed_width(t->net)};
+    struct es_tensor *z = NULL;
+    if (!dry) es_objective_mix_targets(op, &in->targets, t->mix_scratch);
+    if (frozen) {
+        mix_features(t, in, dry);
+        lap(t, ES_TIME_AUGMENT);
+        run_frozen(t, w, in);
+        lap(t, ES_TIME_FORWARD);
+        run_teacher(t, w, in, es_tape_input(w->teacher, "embeddings", 3, zshape, t->frozen_z, false));
+        lap(t, ES_TIME_TEACHER);
+        z = es_tape_input(w->student, "embeddings", 3, zshape, t->frozen_z, false);
+    } else {
+        lap(t, ES_TIME_AUGMENT);
+        run_teacher(t, w, in, NULL);
+        lap(t, ES_TIME_TEACHER);
+        mix_features(t, in, dry);
+        lap(t, ES_TIME_AUGMENT);
+    }
+    struct es_tensor *x = crnn_input(t, w->student, in);
+    if (!z) z = es_net_embed(t->net, w->student, feature_input(t, w->student, in->features, in->targets.n));
+    struct outputs o = {0};
+    es_net_sed(t->net, w->student, x, z, &o.logits, &o.attention);
+    heads(w->student, &o, in->targets.mask, true, op->ssl_no_class_mask || op->pseudo_no_class_mask);
+    struct es_predictions_data q = {t->teacher_strong, t->teacher_weak};
+    es_objective_build(op, w->student, &in->targets, step, &o.p, &q, terms);
+    lap(t, ES_TIME_FORWARD);
+}
+
+/* Pre-training: BCE on logits, (1 - lambda) labels + lambda pseudo-labels; labels are [n,T,K]. */
+static void run_pretrain(struct es_trainer *t, struct workspace *w, struct es_leaf_input *in,
+                         struct es_objective_terms *terms) {
+    const struct es_trainer_params *tp = &t->tp;
+    bool dry = es_tape_dry(w->student);
+    if (!dry && in->targets.mixup) {
+        int64_t row = (int64_t)tp->net.pretrain_frames * tp->net.pretrain_classes;
+        for (int m = 0; m < in->targets.n_mix; m++) {
+            es_mix_rows(&in->targets.mix[m], in->targets.labels, row, t->mix_scratch);
+            if (in->targets.pseudo) es_mix_rows(&in->targets.mix[m], in->targets.pseudo, row, t->mix_scratch);
+        }
+    }
+    mix_features(t, in, dry);
+    lap(t, ES_TIME_AUGMENT);
+    struct es_tensor *x =
+        es_net_pretrain(t->net, w->student, feature_input(t, w->student, in->features, in->targets.n));
+    double share[2] = {1.0 - tp->pretrain_lambda, tp->pretrain_lambda};
+    const float *target[2] = {in->targets.labels, in->targets.pseudo};
+    *terms = (struct es_objective_terms){0};
+    for (int i = 0; i < 2; i++) {
+        if (share[i] == 0.0) continue;
+        struct es_loss_rows rows = {0, in->targets.n, share[i] / tp->leaves, (double)x->n, NULL};
+        struct es_tensor *loss = es_op_bce_logits(w->student, x, target[i], &rows);
+        es_tape_add_loss(w->student, loss);
+        terms->part[terms->n] = loss;
+        terms->term[terms->n] = i == 0 ? ES_TERM_REAL : ES_TERM_PSEUDO;
+        terms->scale[terms->n++] = rows.scale;
+    }
+    lap(t, ES_TIME_FORWARD);
+}
+
+static void run_leaf(struct es_trainer *t, struct workspace *w, struct es_leaf_input *in, int64_t step,
+                     int leaf, struct es_objective_terms *terms) {
+    es_tape_reset(w->student, (uint32_t)step, (uint32_t)leaf);
+    if (w->teacher) es_tape_reset(w->teacher, (uint32_t)step, (uint32_t)leaf);
+    if (t->tp.phase == ES_PHASE_PRETRAIN)
+        run_pretrain(t, w, in, terms);
+    else
+        run_stage(t, w, in, step, terms);
+}
+
+/* ---- workspace */
+
+static void workspace_free(struct workspace *w) {
+    es_tape_free(&w->frozen);
+    es_tape_free(&w->teacher);
+    es_tape_free(&w->student);
+    es_pool_free(&w->pool);
+    es_arena_free(&w->scratch);
+    es_arena_free(&w->leaf);
+}
+
+static int workspace_new(struct workspace *w, struct es_trainer *t, const size_t bytes[3],
+                         struct es_err *err) {
+    int rc = 0;
+    ES_GO(es_arena_new(&w->leaf, "leaf", bytes[0], err));
+    ES_GO(es_arena_new(&w->scratch, "scratch", bytes[1], err));
+    ES_GO(es_pool_new(&w->pool, "pool", bytes[2], err));
+    struct es_tape_params p = {t->student, w->leaf, w->scratch, w->pool,
+                               true,       true,    t->tp.seed, ES_RNG_STUDENT_DROPOUT};
+    ES_GO(es_tape_new(&w->student, &p, err));
+    if (t->tp.phase == ES_PHASE_PRETRAIN) return 0;
+    p.record = p.train = false;
+    ES_GO(es_tape_new(&w->frozen, &p, err));
+    p.train = true;
+    p.params = t->teacher;
+    p.dropout_purpose = ES_RNG_TEACHER_DROPOUT;
+    ES_GO(es_tape_new(&w->teacher, &p, err));
+done:
+    if (rc < 0) workspace_free(w);
+    return rc;
+}
+
+/* Runs one leaf dry and keeps the peaks. */
+static int plan_memory(struct es_trainer *t, struct es_err *err) {
+    struct workspace dry = {0};
+    size_t none[3] = {0, 0, 0};
+    ES_TRY(workspace_new(&dry, t, none, err));
+    struct es_leaf_input in = {.targets = {.n = t->tp.leaf_clips,
+                                           .n_classes = t->tp.net.n_classes,
+                                           .n_frames = t->tp.net.n_frames,
+                                           .n_mix = 0}};
+    memcpy(in.targets.first, t->tp.first, sizeof in.targets.first);
+    float pseudo = 0.0f;
+    in.targets.pseudo = t->tp.pseudo ? &pseudo : NULL;
+    /* the larger of both branches: ICT keeps the mixed targets. Weights > 0 so that every term is there. */
+    struct es_objective_params saved = t->tp.objective;
+    if (saved.ict) in.targets.mixup = true;
+    struct es_objective_terms terms;
+    run_leaf(t, &dry, &in, INT32_MAX, 0, &terms);
+    static float gradient_stand_in; /* never touched: the tape is dry */
+    es_tape_backward(dry.student, &gradient_stand_in, NULL);
+    if (saved.ict) {
+        in.targets.mixup = false;
+        run_leaf(t, &dry, &in, INT32_MAX, 0, &terms);
+        es_tape_backward(dry.student, &gradient_stand_in, NULL);
+    }
+    size_t kept = saved.ict ? (size_t)t->tp.leaf_clips * (size_t)t->tp.net.n_classes *
+                                      ((size_t)t->tp.net.n_frames + 1) * 4 +
+                                  256
+                            : 0;
+    t->planned[0] = es_arena_peak(dry.leaf) + kept;
+    t->planned[1] = es_arena_peak(dry.scratch) + kept + 64;
+    t->planned[2] = es_pool_peak(dry.pool) + 64;
+    workspace_free(&dry);
+    return 0;
+}
+
+static float *new_floats(int64_t n, struct es_err *err) {
+    return es_alloc((size_t)(n > 0 ? n : 1), sizeof(float), err);
+}
+
+static int allocate(struct es_trainer *t, struct es_err *err) {
+    const struct es_trainer_params *tp = &t->tp;
+    int64_t n = tp->leaf_clips, crnn_row = (int64_t)tp->net.crnn_mels * tp->crnn_frames;
+    int64_t feature_row = (int64_t)tp->net.transformer.n_mels * tp->feature_frames;
+    int64_t target_row = tp->phase == ES_PHASE_PRETRAIN
+                             ? (int64_t)tp->net.pretrain_classes * tp->net.pretrain_frames
+                             : (int64_t)tp->net.n_classes * tp->net.n_frames;
+    int64_t widest = feature_row > target_row ? feature_row : target_row;
+    if (tp->phase != ES_PHASE_PRETRAIN && crnn_row > widest) widest = crnn_row;
+    t->mix_scratch = new_floats(n * widest, err);
+    if (!t->mix_scratch) return -ES_EIO;
+    if (tp->phase == ES_PHASE_PRETRAIN) return 0;
+    t->crnn_log = new_floats(n * crnn_row, err);
+    t->teacher_strong = new_floats(n * tp->net.n_classes * tp->net.n_frames, err);
+    t->teacher_weak = new_floats(n * tp->net.n_classes, err);
+    if (!t->crnn_log || !t->teacher_strong || !t->teacher_weak) return -ES_EIO;
+    if (tp->phase != ES_PHASE_STAGE1) return 0;
+    t->frozen_z = new_floats(n * tp->net.n_frames * es_net_embed_width(t->net), err);
+    return t->frozen_z ? 0 : -ES_EIO;
+}
+
+/* Everything of es_trainer_new_all that one rank may fail at alone. */
+static int set_up(struct es_trainer *t, struct es_err *err) {
+    ES_TRY(es_params_new(&t->student, err));
+    ES_TRY(es_net_new(&t->net, &t->tp.net, t->student, err));
+    es_net_freeze(t->net, t->student, t->tp.phase == ES_PHASE_STAGE1);
+    for (int i = 0; i < es_params_count(t->student); i++) {
+        struct es_param *p = es_params_at(t->student, i);
+        p->group = 0;
+    }
+    ES_TRY(es_params_layout(t->student, err));
+    es_params_init(t->student, t->tp.seed);
+    if (t->tp.phase != ES_PHASE_PRETRAIN) ES_TRY(es_params_clone(&t->teacher, t->student, err));
+    ES_TRY(allocate(t, err));
+    ES_TRY(plan_memory(t, err));
+    return workspace_new(&t->ws, t, t->planned, err);
+}
+
+/* Learning-rate groups: spec/training.md section 5. Stage 1: one. Stage 2: CNN, rest of the CRNN, then
+ * transformer from output to input. Pre-training: head, transformer parts. */
+static void set_groups(struct es_trainer *t) {
+    for (int i = 0; i < es_params_count(t->student); i++) {
+        struct es_param *p = es_params_at(t->student, i);
+        if (!p->trainable || t->tp.phase == ES_PHASE_STAGE1) continue;
+        enum es_param_part part = es_net_part(t->net, p->name);
+        p->group = part == ES_PART_CNN           ? 0
+                   : part == ES_PART_TRANSFORMER ? 2 + es_net_depth_index(t->net, p->name)
+                                                 : 1;
+    }
+}
+
+int es_trainer_new_all(struct es_trainer **out, const struct es_comm *c, const struct es_trainer_params *tp,
+                       struct es_err *err) {
+    *out = es_alloc(1, sizeof **out, err);
+    int rc = *out ? 0 : -ES_EIO;
+    ES_GO(es_err_agree_all(c, rc, err));
+    struct es_trainer *t = *out;
+    t->tp = *tp;
+    ES_GO(es_comm_dup_all(&t->comm, c, err));
+    ES_GO(es_err_agree_all(c, set_up(t, err), err));
+    set_groups(t);
+    ES_GO(es_reducer_new_all(&t->reducer, t->comm, es_params_n_trainable(t->student), tp->leaves, 0, err));
+    rc = es_optim_new(&t->optim, &tp->optim, t->student, t->reducer, err);
+    t->record_n = ES_N_TERMS;
+    for (int i = 0; i < es_params_count(t->student); i++) {
+        const struct es_param *p = es_params_at(t->student, i);
+        if (strstr(p->name, ".running_")) t->record_n += 2 * (int)p->n;
+    }
+    ES_GO(es_err_agree_all(c, rc, err));
+    ES_GO(es_leafgather_new_all(&t->gather, t->comm, tp->leaves, t->record_n, sizeof(struct rank_header), err));
+done:
+    if (rc < 0) es_trainer_free_all(out);
+    return rc;
+}
+
+void es_trainer_free_all(struct es_trainer **out) {
+    if (!*out) return;
+    struct es_trainer *t = *out;
+    if (t->gather) es_leafgather_free_all(&t->gather);
+    es_optim_free(&t->optim);
+    if (t->reducer) es_reducer_free_all(&t->reducer);
+    workspace_free(&t->ws);
+    es_free(&t->frozen_z);
+    es_free(&t->teacher_weak);
+    es_free(&t->teacher_strong);
+    es_free(&t->crnn_log);
+    es_free(&t->mix_scratch);
+    es_params_free(&t->teacher);
+    es_params_free(&t->student);
+    es_net_free(&t->net);
+    if (t->comm) es_comm_free_all(&t->comm);
+    es_free(out);
+}
+
+static double gib(int64_t bytes) {
+    return (double)bytes / (1024.0 * 1024.0 * 1024.0);
+}
+
+int64_t es_trainer_bytes(const struct es_trainer *t) {
+    int64_t values = es_params_n_values(t->student) * 4;
+    return values * (t->teacher ? 2 : 1) + es_reducer_bytes(t->reducer) + 8 * es_optim_elements(t->optim) +
+           (int64_t)(t->planned[0] + t->planned[1] + t->planned[2]);
+}
+
+void es_trainer_report(const struct es_trainer *t) {
+    int64_t values = es_params_n_values(t->student) * 4;
+    es_log(ES_LOG_INFO,
+           "memory_plan rank=0 parameters_gib=%.3f teacher_gib=%.3f gradients_gib=%.3f moments_gib=%.3f "
+           "leaf_gib=%.3f pool_gib=%.3f "
+           "scratch_gib=%.3f total_gib=%.3f",
+           gib(values), t->teacher ? gib(values) : 0.0, gib(es_reducer_bytes(t->reducer)),
+           gib(8 * es_optim_elements(t->optim)), gib((int64_t)t->planned[0]), gib((int64_t)t->planned[2]),
+           gib((int64_t)t->planned[1]), gib(es_trainer_bytes(t)));
+    es_log(ES_LOG_INFO, "model parameters=%lld trainable=%lld",
+           (long long)es_params_elements(t->student, false), (long long)es_params_elements(t->student, true));
+}
+
+const struct es_net *es_trainer_net(const struct es_trainer *t) {
+    return t->net;
+}
+struct es_params *es_trainer_student(struct es_trainer *t) {
+    return t->student;
+}
+struct es_params *es_trainer_teacher(struct es_trainer *t) {
+    return t->teacher;
+}
+struct es_optim *es_trainer_optim(struct es_trainer *t) {
+    return t->optim;
+}
+struct es_reducer *es_trainer_reducer(struct es_trainer *t) {
+    return t->reducer;
+}
+int64_t es_trainer_leaves_done(const struct es_trainer *t) {
+    return t->leaves_done;
+}
+
+int es_trainer_my_leaf(struct es_trainer *t, int n_active, int i) {
+    for (int slot = 0, seen = 0; slot < es_reducer_n_slots(t->reducer); slot++)
+        for (int leaf = 0; leaf < n_active; leaf++)
+            if (es_reducer_slot_of_leaf(t->tp.leaves, leaf) == slot &&
+                es_reducer_rank_of_leaf(t->tp.leaves, es_comm_size(t->comm), leaf) == es_comm_rank(t->comm) &&
+                seen++ == i)
+                return leaf;
+    return -1;
+}
+
+/* ---- the step */
+
+static void on_grad(void *ctx, int param) {
+    struct es_trainer *t = ctx;
+    const struct es_param *p = es_params_at(t->student, param);
+    int64_t padded = (p->n + 15) / 16 * 16;
+    for (int64_t k = p->n; k < padded; k++) t->grads[p->offset + k] = 0.0f; /* padding counts in the norm */
+    es_reducer_ready(t->reducer, p->offset, padded);
+}
+
+static void between(void *ctx) {
+    es_reducer_poll(((struct es_trainer *)ctx)->reducer);
+}
+
+/* Batch statistics of both models behind the loss terms of a leaf's record. */
+static void write_stats(const struct es_tape *tape, double **at) {
+    for (int i = 0; i < es_tape_n_stats(tape); i++) {
+        struct es_tape_stats s = es_tape_stats_at(tape, i);
+        for (int k = 0; k < s.n; k++) *(*at)++ = (double)s.mean[k];
+        for (int k = 0; k < s.n; k++) *(*at)++ = (double)s.var[k];
+    }
+}
+
+static const double *replay_stats(struct es_params *params, const double *at, double momentum) {
+    for (int i = 0; i < es_params_count(params); i++) {
+        const struct es_param *p = es_params_at(params, i);
+        float *x = es_params_data(params, i), m = (float)momentum;
+        if (strstr(p->name, ".running_"))
+            for (int64_t k = 0; k < p->n; k++) x[k] = (1.0f - m) * x[k] + m * (float)*at++;
+        else if (strstr(p->name, "num_batches_tracked"))
+            x[0] += 1.0f;
+    }
+    return at;
+}
+
+static int my_leaves(struct es_trainer *t, int64_t step, es_leaf_fn get, void *ctx, struct es_err *err) {
+    int rc = 0, n_mine = es_reducer_n_mine(t->reducer);
+    for (int i = 0; i < n_mine; i++) {
+        int leaf = es_reducer_leaf(t->reducer, i);
+        double *record = es_leafgather_record(t->gather, leaf);
+        struct es_leaf_input in = {0};
+        memset(record, 0, (size_t)t->record_n * sizeof *record);
+        if (rc == 0) rc = get(ctx, step, leaf, &in, err);
+        lap(t, ES_TIME_INPUT);
+        t->grads = es_reducer_leaf_begin(t->reducer, i);
+        if (rc == 0) {
+            struct es_objective_terms terms;
+            struct es_tape_hooks hooks = {i == n_mine - 1 ? on_grad : NULL, i == n_mine - 1 ? between : NULL,
+                                          t};
+            run_leaf(t, &t->ws, &in, step, leaf, &terms);
+            es_objective_read(&t->tp.objective, &terms, record);
+            double *at = record + ES_N_TERMS;
+            if (t->teacher) write_stats(t->ws.student, &at);
+            if (t->teacher) write_stats(t->ws.teacher, &at);
+            if (!isfinite(record[ES_TERM_TOTAL]))
+                rc = es_err_set(
+                    err, ES_EDATA,
+                    "step %lld leaf %d: the loss is %g, want a finite number; lower the learning rates",
+                    (long long)step, leaf, record[ES_TERM_TOTAL]);
+            es_tape_backward(t->ws.student, t->grads, &hooks);
+            lap(t, ES_TIME_BACKWARD);
+            t->leaves_done++;
+        }
+        es_reducer_leaf_end(t->reducer, i);
+    }
+    return rc;
+}
+
+static void read_headers(const struct es_trainer *t, struct es_step_report *report) {
+    int size = es_comm_size(t->comm);
+    for (int r = 0; r < size; r++) {
+        const struct rank_header *h = es_leafgather_rank_header(t->gather, r);
+        for (int k = 0; k < ES_N_TIMES; k++) {
+            if (r == 0 || h->time[k] < report->time_min[k]) report->time_min[k] = h->time[k];
+            if (r == 0 || h->time[k] > report->time_max[k]) {
+                report->time_max[k] = h->time[k];
+                report->time_slowest[k] = r;
+            }
+            report->time_mean[k] += h->time[k] / size;
+        }
+    }
+}
+
+int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_leaf_fn leaf, void *ctx,
+                        bool digest, struct es_step_report *report, struct es_err *err) {
+    const struct es_trainer_params *tp = &t->tp;
+    double begin_s = es_now_s();
+    memset(report, 0, sizeof *report);
+    memset(t->time, 0, sizeof t->time);
+    t->mark_s = begin_s;
+    es_reducer_begin(t->reducer, n_active);
+    es_leafgather_begin(t->gather, n_active);
+    int rc = my_leaves(t, step, leaf, ctx, err);
+    int finished = es_reducer_finish_all(t->reducer, rc == 0 ? err : NULL);
+    if (rc == 0) rc = finished;
+    lap(t, ES_TIME_REDUCE);
+
+    struct rank_header *h = es_leafgather_header(t->gather);
+    memcpy(h->time, t->time, sizeof h->time);
+    h->time[ES_TIME_STEP] = es_now_s() - begin_s;
+    ES_TRY(es_leafgather_all(t->gather, rc, es_stop_requested(), err));
+    report->stop = es_leafgather_stop(t->gather);
+    read_headers(t, report);
+
+    report->n_active = n_active;
+    report->leaf = es_leafgather_leaf(t->gather, 0);
+    report->leaf_stride = t->record_n;
+    for (int j = 0; j < n_active; j++) {
+        const double *record = es_leafgather_leaf(t->gather, j);
+        for (int k = 0; k < ES_N_TERMS; k++) report->mean[k] += record[k] / n_active;
+        const double *at = record + ES_N_TERMS;
+        if (t->teacher) at = replay_stats(t->student, at, tp->bn_momentum);
+        if (t->teacher) replay_stats(t->teacher, at, tp->bn_momentum);
+    }
+    report->gradient_norm = sqrt(es_reducer_norm2_all(t->reducer));
+    double scale = 1.0;
+    if (tp->clip_norm > 0.0 && report->gradient_norm > tp->clip_norm)
+        scale = tp->clip_norm / (report->gradient_norm + 1e-6);
+    report->lr_factor = es_schedule_factor(tp->schedule, step, tp->warmup_steps, tp->total_steps);
+    if (t->teacher) es_ema_update(t->teacher, t->student, es_ema_alpha(step, tp->ema_decay));
+    es_optim_step(t->optim, t->student, t->reducer, step, report->lr_factor, scale);
+    ES_TRY(es_reducer_gather_all(t->reducer, es_params_values(t->student), err));
+    if (digest) report->digest = es_params_digest(t->student);
+    lap(t, ES_TIME_OPTIMIZER);
+    return 0;
+}
