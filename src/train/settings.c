@@ -44,7 +44,7 @@ static void objective(struct es_objective_params *o, const struct es_config *cfg
     if (phase == ES_PHASE_PRETRAIN) return;
     o->stage = phase == ES_PHASE_STAGE1 ? 1 : 2;
     for (int i = 0; i < 6; i++) o->lambda[i] = es_config_double(cfg, lambda[i]);
-    o->ssl_warmup_steps = es_config_double(cfg, "loss.ssl_warmup_steps");
+    o->ssl_warmup_steps = (double)es_config_i64(cfg, "loss.ssl_warmup_steps");
     o->ssl_scale_max = es_config_double(cfg, "loss.ssl_scale_max");
     o->ssl_no_class_mask = es_config_bool(cfg, "loss.ssl_no_class_mask");
     o->exclude_maestro_weak_ssl = es_config_bool(cfg, "loss.exclude_maestro_weak_ssl");

@@ -39,7 +39,7 @@ struct es_trainer {
     float *crnn_log, *mix_scratch, *frozen_z;
     float *teacher_strong, *teacher_weak;
     int64_t leaves_done;
-    double time[ES_N_TIMES], mark_s;
+    double time[ES_N_TIMES], mark_s, optimizer_s; /* optimizer_s: of the step before, it ends after the exchange of times */
     size_t planned[3];
 };
 
@@ -519,7 +519,8 @@ int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_lea
 
     struct rank_header *h = es_leafgather_header(t->gather);
     memcpy(h->time, t->time, sizeof h->time);
-    h->time[ES_TIME_STEP] = es_now_s() - begin_s;
+    h->time[ES_TIME_OPTIMIZER] = t->optimizer_s;
+    h->time[ES_TIME_STEP] = es_now_s() - begin_s + t->optimizer_s;
     ES_TRY(es_leafgather_all(t->gather, rc, es_stop_requested(), err));
     report->stop = es_leafgather_stop(t->gather);
     read_headers(t, report);
@@ -544,5 +545,6 @@ int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_lea
     ES_TRY(es_reducer_gather_all(t->reducer, es_params_values(t->student), err));
     if (digest) report->digest = es_params_digest(t->student);
     lap(t, ES_TIME_OPTIMIZER);
+    t->optimizer_s = t->time[ES_TIME_OPTIMIZER];
     return 0;
 }
