@@ -17,8 +17,8 @@
  *   maestro/development_annotation/soft_labels_<scene>/<scene>_NN.txt     onset offset event soft_label, no header, 1-s segments
  *   maestro/{train,validation}_split.csv                                  header "train" or "val", one recording a line
  *   maestro/metadata/maestro_real_{train,validation}.tsv, maestro_real_durations.tsv    10-s windows, 1-s hop
- *   audioset_strong/audio/{train,eval}/Y<id>.wav
- *   audioset_strong/metadata/{audioset_train_strong,audioset_eval_strong,audioset_eval_durations,
+ *   audioset/audio/{train,eval}/Y<id>.wav
+ *   audioset/metadata/{audioset_train_strong,audioset_eval_strong,audioset_eval_durations,
  *     mid_to_display_name}.tsv
  *   README, demo.json, ATTRIBUTION.md (copied from the sounds folder)
  *

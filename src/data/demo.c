@@ -13,6 +13,8 @@
 #include "earshot/mem.h"
 #include "earshot/text.h"
 
+enum { PATH_BYTES = 2048, LONGEST_NAME = 1024 };
+
 void es_demo_params_default(struct es_demo_params *p) {
     *p = (struct es_demo_params){.seed = 1,
                                  .clips = 24,
@@ -53,11 +55,14 @@ static int resolve(struct es_demo *d, struct es_err *err) {
         {"clips_unlabeled", &p->clips_unlabeled, 2 * n, 1000000},
         {"clips_validation", &p->clips_validation, n, 1000000},
         {"clips_synth_validation", &p->clips_synth_validation, (n + 1) / 2, 1000000},
-        {"maestro_train", &p->maestro_train, 5 * at_least(n / 50, 2), 10000},
-        {"maestro_validation", &p->maestro_validation, 5 * at_least(n / 100, 1), 10000},
+        {"maestro_train", &p->maestro_train, 5 * at_least(n / 40, 2), 10000},
+        {"maestro_validation", &p->maestro_validation, 5 * at_least(n / 60, 1), 10000},
     };
     if (p->out == NULL || *p->out == 0)
         return es_err_set(err, ES_EUSAGE, "demo: --out: got nothing, want a folder");
+    if (strlen(p->out) > LONGEST_NAME || (p->sounds != NULL && strlen(p->sounds) > LONGEST_NAME))
+        return es_err_set(err, ES_EUSAGE, "demo: --out, --sounds: got a name of more than %d bytes",
+                          LONGEST_NAME);
     if (n < 1 || n > 100000) return es_err_set(err, ES_EUSAGE, "demo: --clips: got %d, want 1 to 100000", n);
     for (int i = 0; i < ES_DEMO_SETS; i++) {
         if (*row[i].count == -1) *row[i].count = i == ES_DEMO_AS_EVAL ? (p->clips_as + 5) / 6 : row[i].follow;
@@ -131,8 +136,6 @@ uint64_t es_demo_digest(const struct es_demo *d) {
 }
 
 /* ---- the job */
-
-enum { PATH_BYTES = 2048 };
 
 /* What stands in `out`: 0 nothing (or an empty folder, or an unfinished demo of the same parameters), 1 the same demo,
  * finished; else an error. */

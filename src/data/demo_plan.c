@@ -237,15 +237,27 @@ static int run_ms(struct es_rng *r, int sound) {
            (int)es_rng_range(r, -300, 300); /* hard labels are whole seconds, sounds are not */
 }
 
+/* A run is one active stretch of labels; it is filled by several sources, each for about so long. */
+static double piece_s(int sound) {
+    static const struct {
+        int sound;
+        double s;
+    } length[] = {{12, 6},  {15, 8},  {16, 9},  {17, 20}, {18, 2},  {19, 8},
+                  {20, 10}, {22, 60}, {23, 60}, {24, 2},  {25, 12}, {26, 6}};
+    for (size_t i = 0; i < sizeof length / sizeof *length; i++)
+        if (length[i].sound == sound) return length[i].s;
+    return 4;
+}
+
 /* One class over the recordings of one scene and split (indices scene, scene + 5, ... of the set), as one timeline. */
 static int plan_runs(const struct es_demo *d, enum es_demo_set set, int scene, int sound, struct plan *p,
                      struct es_err *err) {
-    enum { MIN_MS = 700, FLOOR_MS = 4000 };
+    enum { MIN_MS = 700, FLOOR_MS = 6000 };
     const double share = share_of(scene, sound);
     const struct es_demo_clip *clip = d->clip + d->first[set];
     struct es_rng r = demo_rng(d, set, scene, OP_RUNS + (uint32_t)sound);
     double whole = 0, active = 0, gaps = 0;
-    int rc = 0, n = 0, rec = scene;
+    int rc = 0, n = 0, rec = scene, source = 0;
     for (int i = scene; i < d->count[set]; i += DEMO_SCENES) whole += clip[i].n_samples / (DEMO_RATE / 1000);
     const double target =
         fmin(0.95 * whole, fmax(share * whole, FLOOR_MS)); /* even tiny sets hold every class */
@@ -275,13 +287,16 @@ static int plan_runs(const struct es_demo *d, enum es_demo_set set, int scene, i
                 rec += DEMO_SCENES;
                 continue;
             }
-            const int on = (int)(t - start), off = (int)fmin(len, t - start + left);
+            const int piece = (int)fmin(left, 1000 * es_rng_range(&r, 0.6, 1.4) * piece_s(sound));
+            const int on = (int)(t - start),
+                      off = (int)fmin(len, on + (left - piece < MIN_MS ? left : piece));
             const double snr_db = es_rng_range(&r, d->p.snr_min_db, d->p.snr_max_db);
             const struct es_demo_event e = {sound, on, off, (float)snr_db,
-                                            (uint32_t)(1000 + sound * 1000 + i)};
+                                            (uint32_t)(1000 * sound + ++source)};
             if (off - on >= MIN_MS) ES_GO(add(p, d->first[set] + rec, &e, err));
-            t += off - on > 0 ? off - on : 1;
-            left -= off - on > 0 ? off - on : 1;
+            const int step = off - on > 0 ? off - on : 1;
+            t += step;
+            left -= step;
         }
     }
 done:
@@ -364,6 +379,7 @@ done:
 
 double es_demo_soft_label(const struct es_demo *d, const struct es_demo_clip *c, int sound, int second) {
     enum { ANNOTATORS = 5 };
+    const int whole_ms = c->n_samples / (DEMO_RATE / 1000);
     double covered[3] = {0}; /* share of the segment before, of this one, of the one after */
     if (c->scene < 0 || sound < ES_SOUND_DESED || sound >= ES_SOUND_TASK || share_of(c->scene, sound) <= 0)
         return 0;
@@ -372,9 +388,10 @@ double es_demo_soft_label(const struct es_demo *d, const struct es_demo_clip *c,
     for (int i = 0; i < c->n_events; i++) {
         if (c->event[i].sound != sound) continue;
         for (int k = 0; k < 3; k++) {
-            const int a = 1000 * (second - 1 + k), on = c->event[i].onset_ms, off = c->event[i].offset_ms;
-            const int overlap = (off < a + 1000 ? off : a + 1000) - (on > a ? on : a);
-            if (overlap > 0) covered[k] += overlap / 1000.0;
+            const int from = 1000 * (second - 1 + k), to = from + 1000 < whole_ms ? from + 1000 : whole_ms;
+            const int on = c->event[i].onset_ms, off = c->event[i].offset_ms;
+            const int overlap = (off < to ? off : to) - (on > from ? on : from);
+            if (overlap > 0) covered[k] += (double)overlap / (to - from);
         }
     }
     const double heard = (0.1 * covered[0] + 0.8 * covered[1] + 0.1 * covered[2]) * (known ? 0.4 : 1);

@@ -111,12 +111,19 @@ static const struct demo_recording *background_of(const struct es_demo *d, const
                                                                                 : UNDER_DESED;
     const int *at = p->recording + (test ? p->n_train : 0), n = test ? p->n_test : p->n_train;
     const bool recorded = es_rng_uniform(r) < recorded_share;
-    int fit = 0;
-    for (int i = 0; i < n; i++) fit += (d->lib.recording[at[i]].under & under) != 0;
-    if (!recorded || fit == 0) return NULL;
-    int k = (int)es_rng_below(r, (uint64_t)fit);
-    for (int i = 0;; i++)
-        if ((d->lib.recording[at[i]].under & under) != 0 && k-- == 0) return &d->lib.recording[at[i]];
+    const struct demo_recording *chosen = NULL;
+    double most =
+        0; /* kinds are equally likely, then recordings: exponential race with rate 1 / recordings of the kind */
+    for (int i = 0; recorded && i < n; i++) {
+        const struct demo_recording *rec = &d->lib.recording[at[i]];
+        int same = 0;
+        for (int k = 0; k < n; k++) same += strcmp(d->lib.recording[at[k]].sound, rec->sound) == 0;
+        const double key = 1 / (1e-9 - same * log(1 - es_rng_uniform(r)));
+        if ((rec->under & under) == 0 || key <= most) continue;
+        most = key;
+        chosen = rec;
+    }
+    return chosen;
 }
 
 static void render_background(const struct es_demo *d, const struct es_demo_clip *c, float *x) {

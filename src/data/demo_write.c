@@ -17,8 +17,8 @@ enum { PATH_BYTES = 2048 };
 #define SYNTH "desed/dcase_synth/"
 
 static const char *const audio_folder[ES_DEMO_SETS] = {
-    [ES_DEMO_AS_TRAIN] = "audioset_strong/audio/train",
-    [ES_DEMO_AS_EVAL] = "audioset_strong/audio/eval",
+    [ES_DEMO_AS_TRAIN] = "audioset/audio/train",
+    [ES_DEMO_AS_EVAL] = "audioset/audio/eval",
     [ES_DEMO_REAL] = "desed/audio/train/strong_label_real_16k",
     [ES_DEMO_SYNTH] = SYNTH "audio/train/synthetic21_train/soundscapes_16k",
     [ES_DEMO_WEAK] = "desed/audio/train/weak_16k",
@@ -211,14 +211,14 @@ int demo_write_labels(const struct es_demo *d, struct es_err *err) {
                            "maestro/metadata/maestro_real_durations.tsv", err));
     ES_TRY(write_split(d, ES_DEMO_MAESTRO_TRAIN, "train", "maestro/train_split.csv", err));
     ES_TRY(write_split(d, ES_DEMO_MAESTRO_VALIDATION, "val", "maestro/validation_split.csv", err));
-    ES_TRY(write_audioset(d, ES_DEMO_AS_TRAIN, "audioset_strong/metadata/audioset_train_strong.tsv", err));
-    ES_TRY(write_audioset(d, ES_DEMO_AS_EVAL, "audioset_strong/metadata/audioset_eval_strong.tsv", err));
+    ES_TRY(write_audioset(d, ES_DEMO_AS_TRAIN, "audioset/metadata/audioset_train_strong.tsv", err));
+    ES_TRY(write_audioset(d, ES_DEMO_AS_EVAL, "audioset/metadata/audioset_eval_strong.tsv", err));
     ES_TRY(write_durations(d, ES_DEMO_AS_EVAL, ES_DEMO_AS_EVAL, ".wav",
-                           "audioset_strong/metadata/audioset_eval_durations.tsv", err));
+                           "audioset/metadata/audioset_eval_durations.tsv", err));
     for (int s = 0; s < ES_SOUND_COUNT; s++)
         if (es_sound(s)->as_mid != NULL)
             es_text_add(&mids, "%s\t%s\n", es_sound(s)->as_mid, es_sound(s)->as_name);
-    return save(d, "audioset_strong/metadata/mid_to_display_name.tsv", &mids, err);
+    return save(d, "audioset/metadata/mid_to_display_name.tsv", &mids, err);
 }
 
 /* ---- about the corpus */

@@ -104,12 +104,12 @@ struct sy_drift {
     int period, left;
 };
 static inline struct sy_drift sy_drift_make(struct es_synth *s, float lo, float hi, float period_s) {
-    return (struct sy_drift){sy_var(s, lo, hi), 0, lo, hi, sy_samples(period_s) + 1, 0};
+    return (struct sy_drift){sy_var(s, (double)lo, (double)hi), 0, lo, hi, sy_samples(period_s) + 1, 0};
 }
 static inline float sy_drift_run(struct sy_drift *d, struct es_synth *s) {
     if (d->left-- == 0) {
         d->left = d->period - 1;
-        d->step = (sy_var(s, d->lo, d->hi) - d->value) / (float)d->period;
+        d->step = (sy_var(s, (double)d->lo, (double)d->hi) - d->value) / (float)d->period;
     }
     return d->value += d->step;
 }

@@ -38,9 +38,9 @@ static void run_motor(struct es_synth *s, const struct motor *m, float *x, int n
 }
 
 /* Harmonic amplitudes 1/k^slope with random weights. */
-static void harmonics(struct es_synth *s, struct motor *m, int count, double slope, double spread) {
+static void harmonics(struct es_synth *s, struct motor *m, int count, float slope, double spread) {
     for (int k = 0; k < count; k++)
-        m->amp[k] = powf((float)(k + 1), -(float)slope) * sy_id(s, 1 - spread, 1 + spread);
+        m->amp[k] = powf((float)(k + 1), -slope) * sy_id(s, 1 - spread, 1 + spread);
 }
 
 void sy_blender(struct es_synth *s, float *x, int n) {
@@ -104,7 +104,7 @@ void sy_fan(struct es_synth *s, float *x, int n) {
     m.load_s = 1;
     m.whine_hz = 300;
 
-    harmonics(s, &m, 5, 1.2, 0.5);
+    harmonics(s, &m, 5, 1.2f, 0.5);
     run_motor(s, &m, x, n);
 }
 
@@ -120,7 +120,7 @@ void sy_chainsaw(struct es_synth *s, float *x, int n) {
     m.whine = 1;
     m.whine_hz = sy_id(s, 1800, 3000);
 
-    harmonics(s, &m, HARMONICS, 0.45, 0.7);
+    harmonics(s, &m, HARMONICS, 0.45f, 0.7);
     run_motor(s, &m, x, n);
 }
 
@@ -134,7 +134,7 @@ void sy_helicopter(struct es_synth *s, float *x, int n) {
     m.load_s = 1;
     m.whine_hz = 400;
 
-    harmonics(s, &m, 8, 0.9, 0.5);
+    harmonics(s, &m, 8, 0.9f, 0.5);
     run_motor(s, &m, x, n);
     const float blade_hz = sy_id(s, 9, 20);
     uint32_t blade = 0;
@@ -156,7 +156,7 @@ void sy_coffee(struct es_synth *s, float *x, int n) {
                       .load_s = 0.4f,
                       .whine = grind,
                       .whine_hz = 900};
-    harmonics(s, &m, 16, 0.6, 0.6);
+    harmonics(s, &m, 16, 0.6f, 0.6);
     run_motor(s, &m, x, n);
     struct sy_band steam = {0};
     struct sy_drift gate = sy_drift_make(s, -0.6f, 1.6f, 0.7f), tune = sy_drift_make(s, 0.8f, 1.2f, 0.3f);

@@ -161,7 +161,7 @@ void sy_frying(struct es_synth *s, float *x, int n) {
     const float gap_s = 1 / sy_id(s, 150, 600), low_hz = sy_id(s, 1800, 3000), high_hz = sy_id(s, 5000, 7500);
     const float hiss = sy_id(s, 0.15, 0.5), a = sy_pole(sy_id(s, 2000, 4000));
     for (float t = 0; t * SY_RATE < (float)n; t += gap_s * sy_var(s, 0.02, 1.98)) {
-        const float force = sy_var(s, 0.1, 1), hz = sy_var(s, low_hz, high_hz),
+        const float force = sy_var(s, 0.1, 1), hz = sy_var(s, (double)low_hz, (double)high_hz),
                     tau_s = sy_var(s, 0.0004, 0.0015);
         sy_ring(x, n, sy_samples(t), hz, tau_s, force * force * force);
     }

@@ -92,61 +92,70 @@ void es_scores_column(const struct es_scores *s, int64_t i_clip, int column, dou
     }
 }
 
+/* Clip i of in, filtered, into a clip of out that has nothing yet. ws: window_max + 2 * frames_max doubles. */
+static int filter_clip(struct es_scores *out, const struct es_scores *in, int64_t i, const int *window_frames,
+                       int frames_max, double *ws, struct es_err *err) {
+    const int K = in->n_classes, n = in->clips[i].n_frames;
+    struct es_scores_clip *c = &out->clips[i];
+    double *column = ws, *filtered = ws + frames_max, *window = ws + 2 * (size_t)frames_max;
+    double *edges = es_alloc((size_t)n + 1, sizeof *edges, err);
+    void *values = es_alloc((size_t)n * (size_t)K, in->is_double ? sizeof(double) : sizeof(float), err);
+    c->n_frames = n;
+    c->edges_s = edges;
+    c->values = values;
+    if (!edges || !values) return -ES_EIO;
+    memcpy(edges, in->clips[i].edges_s, ((size_t)n + 1) * sizeof *edges);
+    for (int k = 0; k < K; k++) {
+        es_scores_column(in, i, k, column);
+        for (int j = 0; j < n; j++)
+            if (isnan(column[j]))
+                return es_err_set(err, ES_EDATA,
+                                  "%s: clip %s, frame %d, class %s: got not a number; want scores",
+                                  in->source, c->id, j, in->classes[k]);
+        es_median_filter(n, window_frames[k], column, filtered, window);
+        if (in->is_double)
+            for (int j = 0; j < n; j++) ((double *)values)[(int64_t)j * K + k] = filtered[j];
+        else
+            for (int j = 0; j < n; j++) ((float *)values)[(int64_t)j * K + k] = (float)filtered[j];
+    }
+    return 0;
+}
+
 int es_scores_median(struct es_scores **out, const struct es_scores *in, const int *window_frames,
                      struct es_err *err) {
-    const int K = in->n_classes;
     int rc = -ES_EIO, window_max = 1, frames_max = 1;
-    double *ws = NULL, *column = NULL, *filtered = NULL;
-    struct es_scores *s = NULL;
+    int64_t failed = in->n_clips; /* the clip rc belongs to */
+    *out = NULL;
     const char **ids = es_alloc((size_t)in->n_clips, sizeof *ids, err);
-    if (!ids) goto done;
+    if (!ids) return rc;
     for (int64_t i = 0; i < in->n_clips; i++) {
         ids[i] = in->clips[i].id;
         if (in->clips[i].n_frames > frames_max) frames_max = in->clips[i].n_frames;
     }
-    for (int k = 0; k < K; k++)
+    for (int k = 0; k < in->n_classes; k++)
         if (window_frames[k] > window_max) window_max = window_frames[k];
-    ES_GO(es_scores_new(&s, in->n_clips, ids, K, (const char *const *)in->classes, in->is_double, in->source,
-                        err));
-    rc = -ES_EIO;
+    ES_GO(es_scores_new(out, in->n_clips, ids, in->n_classes, (const char *const *)in->classes, in->is_double,
+                        in->source, err));
+    struct es_scores *s = *out;
     s->own_clips = true;
-    ws = es_alloc((size_t)window_max, sizeof *ws, err);
-    column = es_alloc((size_t)frames_max, sizeof *column, err);
-    filtered = es_alloc((size_t)frames_max, sizeof *filtered, err);
-    if (!ws || !column || !filtered) goto done;
-    for (int64_t i = 0; i < in->n_clips; i++) {
-        struct es_scores_clip *c = &s->clips[i];
-        const int n = c->n_frames = in->clips[i].n_frames;
-        double *edges = es_alloc((size_t)n + 1, sizeof *edges, err);
-        c->edges_s = edges;
-        void *values = es_alloc((size_t)n * (size_t)K, in->is_double ? sizeof(double) : sizeof(float), err);
-        c->values = values;
-        if (!edges || !values) goto done;
-        memcpy(edges, in->clips[i].edges_s, ((size_t)n + 1) * sizeof *edges);
-        for (int k = 0; k < K; k++) {
-            es_scores_column(in, i, k, column);
-            for (int j = 0; j < n; j++)
-                if (isnan(column[j])) {
-                    rc = es_err_set(err, ES_EDATA,
-                                    "%s: clip %s, frame %d, class %s: got not a number; want scores",
-                                    in->source, c->id, j, in->classes[k]);
-                    goto done;
-                }
-            es_median_filter(n, window_frames[k], column, filtered, ws);
-            if (in->is_double)
-                for (int j = 0; j < n; j++) ((double *)values)[(int64_t)j * K + k] = filtered[j];
-            else
-                for (int j = 0; j < n; j++) ((float *)values)[(int64_t)j * K + k] = (float)filtered[j];
+#pragma omp parallel
+    {
+        struct es_err mine = {0};
+        double *ws = es_alloc((size_t)window_max + 2 * (size_t)frames_max, sizeof *ws, &mine);
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < in->n_clips; i++) {
+            const int my_rc = ws ? filter_clip(s, in, i, window_frames, frames_max, ws, &mine) : -ES_EIO;
+            if (my_rc >= 0) continue;
+#pragma omp critical(es_scores_median)
+            if (i < failed) {
+                failed = i;
+                rc = es_err_set(err, (enum es_code) - my_rc, "%s", mine.msg);
+            }
         }
+        es_free(&ws);
     }
-    rc = 0;
-    *out = s;
-    s = NULL;
 done:
-    es_free(&filtered);
-    es_free(&column);
-    es_free(&ws);
-    es_scores_free(&s);
+    if (rc < 0) es_scores_free(out);
     es_free(&ids);
     return rc;
 }

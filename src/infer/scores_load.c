@@ -82,73 +82,119 @@ done:
     return rc;
 }
 
-/* ---- TSV */
-enum { MAX_COLUMNS = 4096 };
+/* ---- TSV: read by hand, tables of hundreds of classes and thousands of clips take seconds otherwise */
 
-/* Names of the columns of a TSV file: line is cut up, columns point into it. Returns their number. */
-static int read_header(const char *path, char **line, const char **columns, struct es_err *err) {
-    *line = NULL;
-    FILE *f = fopen(path, "r");
+struct table { /* one file */
+    const char *path;
+    struct es_text text;
+    char *at;     /* next line */
+    int64_t line; /* of the last one taken, from 1 */
+};
+
+static int table_open(struct table *t, const char *path, struct es_err *err) {
+    *t = (struct table){.path = path};
+    char buffer[1 << 16];
+    FILE *f = fopen(path, "rb");
     if (!f) return es_err_set(err, ES_EIO, "%s: cannot open: %s", path, strerror(errno));
-    struct es_text text = {0};
-    for (int c; (c = fgetc(f)) != EOF && c != '\n';)
-        if (c != '\r') es_text_add_bytes(&text, &(char){(char)c}, 1);
+    for (size_t n; (n = fread(buffer, 1, sizeof buffer, f)) > 0;) es_text_add_bytes(&t->text, buffer, n);
+    const bool failed = ferror(f);
     fclose(f);
-    es_text_add_bytes(&text, "", 0); /* not NULL */
-    *line = text.s;
-    ES_TRY(es_text_check(&text, err));
-    int n = 0;
-    for (char *p = *line, *tab; p; p = tab ? tab + 1 : NULL) {
-        tab = strchr(p, '\t');
-        if (tab) *tab = 0;
-        if (n == MAX_COLUMNS)
-            return es_err_set(err, ES_EDATA, "%s: got more than %d columns", path, MAX_COLUMNS);
-        columns[n++] = p;
-    }
-    if (n < 3 || strcmp(columns[0], "onset") != 0 || strcmp(columns[1], "offset") != 0)
-        return es_err_set(err, ES_EDATA,
-                          "%s:1: got %d columns, the first '%s'; want onset, offset and the classes", path, n,
-                          columns[0]);
-    return n;
+    if (failed) return es_err_set(err, ES_EIO, "%s: cannot read", path);
+    es_text_add_bytes(&t->text, "", 0); /* not NULL */
+    t->at = t->text.s;
+    return es_text_check(&t->text, err);
 }
 
-static int score_of(const struct es_tsv *t, int64_t row, int column, double *v, struct es_err *err) {
-    if (strcmp(es_tsv_text(t, row, column), "-inf") != 0) return es_tsv_number(t, row, column, v, err);
-    *v = -HUGE_VAL;
+/* The next line, cut off in place; NULL at the end. */
+static char *table_line(struct table *t) {
+    if (!*t->at) return NULL;
+    char *line = t->at, *end = line + strcspn(line, "\n");
+    t->at = *end ? end + 1 : end;
+    if (end > line && end[-1] == '\r') end--;
+    *end = 0;
+    t->line++;
+    return line;
+}
+
+/* The next field of a line, cut off in place; *s becomes NULL after the last one. */
+static char *next_field(char **s) {
+    char *field = *s, *tab = strchr(field, '\t');
+    if (tab) *tab = 0;
+    *s = tab ? tab + 1 : NULL;
+    return field;
+}
+
+/* Names of the classes, pointing into the table. */
+static int table_header(struct table *t, struct es_names *classes, struct es_err *err) {
+    char *line = table_line(t);
+    int n = 0;
+    for (char *s = line; s; n++) {
+        const char *name = next_field(&s);
+        if (n < 2 && strcmp(name, n == 0 ? "onset" : "offset") != 0) break;
+        const int64_t i = n < 2 ? 0 : es_names_add(classes, name, err);
+        if (i < 0) return (int)i;
+        if (n >= 2 && i != n - 2)
+            return es_err_set(err, ES_EDATA, "%s:1: got class '%s' twice", t->path, name);
+    }
+    if (n < 3)
+        return es_err_set(err, ES_EDATA, "%s:1: want columns onset, offset and at least one class", t->path);
     return 0;
 }
 
-static int read_table(struct es_scores *s, struct es_scores_clip *clip, const char *path,
-                      const char *const *columns, struct es_err *err) {
-    int rc = 0;
+/* A decimal number or -inf. */
+static int table_number(const struct table *t, const char *column, const char *text, double *v,
+                        struct es_err *err) {
+    char *end;
+    *v = -HUGE_VAL;
+    if (strcmp(text, "-inf") == 0) return 0;
+    if (text[strspn(text, "+-.0123456789eE")] == 0) {
+        *v = strtod(text, &end);
+        if (*text && *end == 0 && isfinite(*v)) return 0;
+    }
+    return es_err_set(err, ES_EDATA, "%s:%lld: %s: got \"%.80s\", want a number", t->path, (long long)t->line,
+                      column, text);
+}
+
+/* One frame: edges [2], values [n_classes]. */
+static int table_row(const struct table *t, char *line, const struct es_scores *s, double *edges,
+                     double *values, struct es_err *err) {
+    int n = 0;
     const int K = s->n_classes;
-    struct es_tsv *t = NULL;
-    ES_GO(es_tsv_open(&t, path, columns, K + 2, 0, err));
-    const int n = clip->n_frames = es_int_from_i64(es_tsv_rows(t));
-    if (n < 1) {
-        rc = es_err_set(err, ES_EDATA, "%s: got no frame", path);
-        goto done;
+    for (char *p = line; p; n++) {
+        const char *text = next_field(&p);
+        if (n >= K + 2) continue;
+        ES_TRY(table_number(t,
+                            n == 0   ? "onset"
+                            : n == 1 ? "offset"
+                                     : s->classes[n - 2],
+                            text, n < 2 ? &edges[n] : &values[n - 2], err));
     }
-    double *edges = es_alloc((size_t)n + 1, sizeof *edges, err),
-           *values = es_alloc((size_t)n * (size_t)K, sizeof *values, err);
+    if (n != K + 2)
+        return es_err_set(err, ES_EDATA, "%s:%lld: got %d fields, want %d", t->path, (long long)t->line, n,
+                          K + 2);
+    return 0;
+}
+
+static int read_table(struct table *t, struct es_scores *s, struct es_scores_clip *clip, struct es_err *err) {
+    int64_t n_max = 0;
+    for (const char *p = t->at; *p; p++) n_max += *p == '\n' || !p[1];
+    double *edges = es_alloc((size_t)n_max + 2, sizeof *edges, err);
     clip->edges_s = edges;
+    double *values = es_alloc((size_t)n_max * (size_t)s->n_classes, sizeof *values, err);
     clip->values = values;
-    rc = edges && values ? 0 : -ES_EIO;
-    if (rc < 0) goto done;
-    for (int i = 0; i < n; i++) {
-        double onset_s;
-        ES_GO(es_tsv_number(t, i, 0, &onset_s, err));
-        ES_GO(es_tsv_number(t, i, 1, &edges[i + 1], err));
-        if (i > 0 && onset_s != edges[i]) {
-            rc = es_tsv_wrong(t, i, 0, "the offset of the row before", err);
-            goto done;
-        }
-        edges[i] = onset_s;
-        for (int k = 0; k < K; k++) ES_GO(score_of(t, i, k + 2, &values[(int64_t)i * K + k], err));
+    if (!edges || !values) return -ES_EIO;
+    for (char *line; (line = table_line(t));) {
+        if (!*line) continue;
+        const int i = clip->n_frames;
+        const double before_s = edges[i];
+        ES_TRY(table_row(t, line, s, &edges[i], &values[(int64_t)i * s->n_classes], err));
+        if (i > 0 && edges[i] != before_s)
+            return es_err_set(err, ES_EDATA,
+                              "%s:%lld: onset: got %.17g, want %.17g, the offset of the row before", t->path,
+                              (long long)t->line, edges[i], before_s);
+        clip->n_frames++;
     }
-done:
-    es_tsv_close(&t);
-    return rc;
+    return clip->n_frames > 0 ? 0 : es_err_set(err, ES_EDATA, "%s: got no frame", t->path);
 }
 
 static int compare_names(const void *x, const void *y) {
@@ -196,42 +242,48 @@ done:
 
 static int load_folder(struct es_scores **out, const char *path, struct es_err *err) {
     int rc = 0;
-    char **ids = NULL, *line = NULL, *first_line = NULL;
+    char **ids = NULL;
+    const char **names = NULL;
     int64_t n = 0;
     struct es_text file = {0};
-    const char **columns = es_alloc(2 * MAX_COLUMNS, sizeof *columns, err), **first = columns + MAX_COLUMNS;
-    if (!columns) return -ES_EIO;
+    struct table t = {0};
+    struct es_names *classes = NULL;
     ES_GO(list_folder(path, &ids, &n, err));
     for (int64_t i = 0; i < n; i++) {
         file.n = 0;
         es_text_add(&file, "%s/%s.tsv", path, ids[i]);
         ES_GO(es_text_check(&file, err));
-        es_free(&line);
-        rc = read_header(file.s, i == 0 ? &first_line : &line, i == 0 ? first : columns, err);
-        if (rc < 0) goto done;
+        es_text_free(&t.text);
+        es_names_free(&classes);
+        ES_GO(table_open(&t, file.s, err));
+        ES_GO(es_names_new(&classes, err));
+        ES_GO(table_header(&t, classes, err));
+        const int K = es_int_from_i64(es_names_count(classes));
         if (i == 0) {
-            ES_GO(es_scores_new(out, n, (const char *const *)ids, rc - 2, first + 2, true, path, err));
+            names = es_alloc((size_t)K, sizeof *names, err);
+            rc = names ? 0 : -ES_EIO;
+            if (rc < 0) goto done;
+            for (int k = 0; k < K; k++) names[k] = es_names_get(classes, k);
+            ES_GO(es_scores_new(out, n, (const char *const *)ids, K, names, true, path, err));
             (*out)->own_clips = true;
-        } else {
-            bool same = rc == (*out)->n_classes + 2;
-            for (int k = 2; same && k < rc; k++) same = strcmp(columns[k], first[k]) == 0;
-            if (!same) {
-                rc =
-                    es_err_set(err, ES_EDATA,
-                               "%s:1: got other classes than %s/%s.tsv; want the same ones in the same order",
-                               file.s, path, ids[0]);
-                goto done;
-            }
         }
-        ES_GO(read_table(*out, &(*out)->clips[i], file.s, first, err));
+        bool same = K == (*out)->n_classes;
+        for (int k = 0; same && k < K; k++) same = strcmp(es_names_get(classes, k), (*out)->classes[k]) == 0;
+        if (!same) {
+            rc = es_err_set(err, ES_EDATA,
+                            "%s:1: got other classes than %s/%s.tsv; want the same ones in the same order",
+                            file.s, path, ids[0]);
+            goto done;
+        }
+        ES_GO(read_table(&t, *out, &(*out)->clips[i], err));
     }
 done:
+    es_names_free(&classes);
+    es_text_free(&t.text);
     es_text_free(&file);
-    es_free(&line);
-    es_free(&first_line);
     for (int64_t i = 0; i < n; i++) es_free(&ids[i]);
     es_free(&ids);
-    es_free(&columns);
+    es_free(&names);
     return rc;
 }
 

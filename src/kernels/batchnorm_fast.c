@@ -14,8 +14,7 @@ static void plane_sums(int64_t n, const float *a, const float *b, float shift, d
             q[2] = {_mm256_setzero_pd(), _mm256_setzero_pd()};
     __m256d m = _mm256_set1_pd((double)shift);
     for (int64_t i = 0; i < n; i += 8) {
-        __m256i mask = lanes_below(n - i);
-        __m256 u = _mm256_maskload_ps(a + i, mask), v = _mm256_maskload_ps(b + i, mask);
+        __m256 u = load_upto(a + i, n - i), v = load_upto(b + i, n - i);
         __m256d u0 = low4d(u), u1 = high4d(u);
         s[0] = _mm256_add_pd(s[0], u0);
         s[1] = _mm256_add_pd(s[1], u1);

@@ -64,12 +64,11 @@ static void softmax_row(const struct es_k_class_pool *s, const float *a, const f
     for (int64_t k = 0; k < s->K; k += 8) {
         __m256 e = exp8(_mm256_sub_ps(attention8(s, a, mask, k), top));
         sum = _mm256_add_ps(sum, e);
-        _mm256_maskstore_ps(soft + k, lanes_below(s->K - k), e);
+        store_upto(soft + k, s->K - k, e);
     }
     __m256 total = _mm256_set1_ps(sum8(sum));
     for (int64_t k = 0; k < s->K; k += 8) {
-        __m256i there = lanes_below(s->K - k);
-        _mm256_maskstore_ps(soft + k, there, _mm256_div_ps(_mm256_maskload_ps(soft + k, there), total));
+        store_upto(soft + k, s->K - k, _mm256_div_ps(load_upto(soft + k, s->K - k), total));
     }
 }
 
@@ -83,9 +82,8 @@ void es_k_class_pool_fwd_fast(const struct es_k_class_pool *s, const float *z, c
             int64_t row = (b * T + t) * K;
             softmax_row(s, a + row, r.mask, soft + row);
             for (int64_t k = 0; k < K; k += 8) {
-                __m256i there = lanes_below(K - k);
-                __m256 p = sigmoid8(_mm256_maskload_ps(z + row + k, there)), on = _mm256_loadu_ps(r.mask + k);
-                __m256 w = clamp8(_mm256_maskload_ps(soft + row + k, there));
+                __m256 p = sigmoid8(load_upto(z + row + k, K - k)), on = _mm256_loadu_ps(r.mask + k);
+                __m256 w = clamp8(load_upto(soft + row + k, K - k));
                 add4d(r.num + k, _mm256_mul_ps(p, w));
                 add4d(r.den + k, w);
                 _mm256_storeu_ps(r.p + k, _mm256_and_ps(p, on));
@@ -109,7 +107,7 @@ void es_k_class_pool_bwd_fast(const struct es_k_class_pool *s, const uint8_t *ma
         struct rows r = rows_of(s, ws, mask ? mask + b * K : NULL);
         for (int64_t t = 0; t < T && dweak; t++)
             for (int64_t k = 0; k < K; k += 8)
-                add4d(r.den + k, clamp8(_mm256_maskload_ps(soft + (b * T + t) * K + k, lanes_below(K - k))));
+                add4d(r.den + k, clamp8(load_upto(soft + (b * T + t) * K + k, K - k)));
         for (int64_t k = 0; k < K; k++) { /* gradient of a weighted sum, as floats over the doubles of num */
             bool on = dweak && (!mask || mask[b * K + k]);
             ((float *)(void *)r.num)[k] = on ? (float)((double)dweak[b * K + k] / r.den[k]) : 0.0f;
@@ -123,33 +121,29 @@ void es_k_class_pool_bwd_fast(const struct es_k_class_pool *s, const uint8_t *ma
                 r.ds[k] = dstrong ? dstrong[(b * K + k) * T + t] : 0.0f;
             }
             for (int64_t k = 0; k < K; k += 8) {
-                __m256i there = lanes_below(K - k);
-                __m256 p = _mm256_maskload_ps(r.p + k, there), w = _mm256_maskload_ps(soft + row + k, there);
-                __m256 g = _mm256_maskload_ps(dw + k, there), on = _mm256_loadu_ps(r.mask + k);
-                __m256 dp =
-                    _mm256_fmadd_ps(g, clamp8(w), _mm256_and_ps(on, _mm256_maskload_ps(r.ds + k, there)));
+                __m256 p = load_upto(r.p + k, K - k), w = load_upto(soft + row + k, K - k);
+                __m256 g = load_upto(dw + k, K - k), on = _mm256_loadu_ps(r.mask + k);
+                __m256 dp = _mm256_fmadd_ps(g, clamp8(w), _mm256_and_ps(on, load_upto(r.ds + k, K - k)));
                 __m256 d = _mm256_mul_ps(_mm256_mul_ps(dp, p), _mm256_sub_ps(one, p));
                 if (dz) {
                     float *to = dz + row + k;
-                    _mm256_maskstore_ps(to, there,
-                                        add_dz ? _mm256_add_ps(d, _mm256_maskload_ps(to, there)) : d);
+                    store_upto(to, K - k, add_dz ? _mm256_add_ps(d, load_upto(to, K - k)) : d);
                 }
                 __m256 pass = _mm256_and_ps(_mm256_cmp_ps(w, least_weight, _CMP_GE_OQ),
                                             _mm256_cmp_ps(w, one, _CMP_LE_OQ));
                 __m256 away = _mm256_sub_ps(p, k + 8 <= K ? _mm256_loadu_ps(weak + b * K + k)
-                                                          : _mm256_maskload_ps(weak + b * K + k, there));
+                                                          : load_upto(weak + b * K + k, K - k));
                 __m256 ds = _mm256_and_ps(pass, _mm256_mul_ps(g, away));
                 _mm256_storeu_ps(r.ds + k, ds);
                 dot = _mm256_fmadd_ps(ds, w, dot);
             }
             dot = _mm256_set1_ps(sum8(dot));
             for (int64_t k = 0; k < K && da; k += 8) {
-                __m256i there = lanes_below(K - k);
-                __m256 w = _mm256_maskload_ps(soft + row + k, there), ds = _mm256_loadu_ps(r.ds + k);
+                __m256 w = load_upto(soft + row + k, K - k), ds = _mm256_loadu_ps(r.ds + k);
                 __m256 d =
                     _mm256_and_ps(_mm256_loadu_ps(r.mask + k), _mm256_mul_ps(w, _mm256_sub_ps(ds, dot)));
                 float *to = da + row + k;
-                _mm256_maskstore_ps(to, there, add_da ? _mm256_add_ps(d, _mm256_maskload_ps(to, there)) : d);
+                store_upto(to, K - k, add_da ? _mm256_add_ps(d, load_upto(to, K - k)) : d);
             }
         }
     }

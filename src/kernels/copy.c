@@ -16,14 +16,17 @@ void es_k_axpy(int64_t n, float alpha, const float *x, float *y) {
 void es_k_copy2d(int64_t rows, int64_t cols, const float *src, int64_t ld_src, float beta, float *dst,
                  int64_t ld_dst) {
     ES_ASSERT(beta == 0.0f || beta == 1.0f);
+    const int64_t piece = 4096,
+                  pieces = (cols + piece - 1) / piece; /* of a row: one long row has work for all threads */
 #pragma omp parallel for schedule(static) num_threads(es_kernel_team(rows *cols))
-    for (int64_t i = 0; i < rows; i++) {
-        const float *s = src + i * ld_src;
-        float *d = dst + i * ld_dst;
+    for (int64_t i = 0; i < rows * pieces; i++) {
+        int64_t at = i % pieces * piece, n = es_min64(piece, cols - at);
+        const float *s = src + i / pieces * ld_src + at;
+        float *d = dst + i / pieces * ld_dst + at;
         if (beta == 0.0f)
-            memcpy(d, s, (size_t)cols * sizeof *d);
+            memcpy(d, s, (size_t)n * sizeof *d);
         else
-            for (int64_t j = 0; j < cols; j++) d[j] += s[j];
+            for (int64_t j = 0; j < n; j++) d[j] += s[j];
     }
 }
 

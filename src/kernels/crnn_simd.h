@@ -27,6 +27,17 @@ ES_INLINE __m256i lanes_below(int64_t n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n > 8 ? 8 : (int)n), iota);
 }
 
+/* The first n of 8 values; a store of all 8 is never masked, which is slow on AMD. */
+ES_INLINE __m256 load_upto(const float *p, int64_t n) {
+    return n >= 8 ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, lanes_below(n));
+}
+ES_INLINE void store_upto(float *p, int64_t n, __m256 v) {
+    if (n >= 8)
+        _mm256_storeu_ps(p, v);
+    else
+        _mm256_maskstore_ps(p, lanes_below(n), v);
+}
+
 /* ---- elementary functions: Cephes' single precision polynomials (S. Moshier, netlib.org/cephes), NaN in,
  * NaN out */
 ES_INLINE __m256 exp8(__m256 x) {
@@ -48,13 +59,14 @@ ES_INLINE __m256 exp8(__m256 x) {
 }
 
 ES_INLINE __m256 sigmoid8(__m256 x) {
-    __m256 one = _mm256_set1_ps(1.0f), minus = _mm256_xor_ps(x, _mm256_set1_ps(-0.0f));
+    __m256 one = _mm256_set1_ps(1.0f),
+           minus = _mm256_xor_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(INT32_MIN)));
     return _mm256_div_ps(one, _mm256_add_ps(one, exp8(minus)));
 }
 
 ES_INLINE __m256 tanh8(__m256 x) {
-    __m256 sign = _mm256_set1_ps(-0.0f), one = _mm256_set1_ps(1.0f), a = _mm256_andnot_ps(sign, x),
-           z = _mm256_mul_ps(x, x);
+    __m256 sign = _mm256_castsi256_ps(_mm256_set1_epi32(INT32_MIN)), one = _mm256_set1_ps(1.0f),
+           a = _mm256_andnot_ps(sign, x), z = _mm256_mul_ps(x, x);
     __m256 p = _mm256_set1_ps(-5.70498872745e-3f);
     p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(2.06390887954e-2f));
     p = _mm256_fmadd_ps(p, z, _mm256_set1_ps(-5.37397155531e-2f));
@@ -157,7 +169,6 @@ ES_INLINE void tile_one(int m, int64_t k, const float *a, int64_t rs, int64_t cs
                 acc[r][1] = _mm256_fmadd_ps(v, b1, acc[r][1]);
             }
     }
-    __m256i m0 = lanes_below(cols), m1 = lanes_below(cols - 8);
     ES_UNROLL
     for (int r = 0; r < TILE_M; r++)
         if (r < m) {
@@ -168,16 +179,11 @@ ES_INLINE void tile_one(int m, int64_t k, const float *a, int64_t rs, int64_t cs
                 acc[r][1] = _mm256_add_ps(acc[r][1], v);
             }
             if (add) {
-                acc[r][0] = _mm256_add_ps(acc[r][0], _mm256_maskload_ps(q, m0));
-                acc[r][1] = _mm256_add_ps(acc[r][1], _mm256_maskload_ps(q + 8, m1));
+                acc[r][0] = _mm256_add_ps(acc[r][0], load_upto(q, cols));
+                acc[r][1] = _mm256_add_ps(acc[r][1], load_upto(q + 8, cols - 8));
             }
-            if (cols == TILE_N) {
-                _mm256_storeu_ps(q, acc[r][0]);
-                _mm256_storeu_ps(q + 8, acc[r][1]);
-            } else {
-                _mm256_maskstore_ps(q, m0, acc[r][0]);
-                _mm256_maskstore_ps(q + 8, m1, acc[r][1]);
-            }
+            store_upto(q, cols, acc[r][0]);
+            store_upto(q + 8, cols - 8, acc[r][1]);
         }
 }
 
@@ -236,13 +242,11 @@ static inline void tile_pack_rows(int64_t M, int64_t K, const float *src, int64_
 /* dst [k][16] <- rows src[j][k], j < rows <= 16 (others 0), stride ld. dst holds k rounded up to 8 rows. */
 static inline void tile_transpose(int64_t rows, int64_t k, const float *src, int64_t ld, float *dst) {
     for (int64_t p = 0; p < k; p += 8) {
-        __m256i mask = lanes_below(k - p);
         for (int64_t half = 0; half < TILE_N; half += 8) {
             __m256 v[8];
             ES_UNROLL
             for (int i = 0; i < 8; i++)
-                v[i] = half + i < rows ? _mm256_maskload_ps(src + (half + i) * ld + p, mask)
-                                       : _mm256_setzero_ps();
+                v[i] = half + i < rows ? load_upto(src + (half + i) * ld + p, k - p) : _mm256_setzero_ps();
             transpose8(v);
             ES_UNROLL
             for (int i = 0; i < 8; i++) _mm256_storeu_ps(dst + (p + i) * TILE_N + half, v[i]);
@@ -252,10 +256,9 @@ static inline void tile_transpose(int64_t rows, int64_t k, const float *src, int
 
 /* dst [k][16] <- src[k][j], j < cols <= 16 (others 0), stride ld. */
 static inline void tile_copy(int64_t k, int64_t cols, const float *src, int64_t ld, float *dst) {
-    __m256i m0 = lanes_below(cols), m1 = lanes_below(cols - 8);
     for (int64_t p = 0; p < k; p++) {
-        _mm256_storeu_ps(dst + p * TILE_N, _mm256_maskload_ps(src + p * ld, m0));
-        _mm256_storeu_ps(dst + p * TILE_N + 8, _mm256_maskload_ps(src + p * ld + 8, m1));
+        _mm256_storeu_ps(dst + p * TILE_N, load_upto(src + p * ld, cols));
+        _mm256_storeu_ps(dst + p * TILE_N + 8, load_upto(src + p * ld + 8, cols - 8));
     }
 }
 

@@ -57,11 +57,10 @@ void es_k_dropout_fast(int64_t n, const struct es_rng *rng, double p, const floa
         masks32(rng, (uint32_t)(at / 4), threshold, keep);
         for (int64_t i = 0; i < 4 && at + 8 * i < n; i++) {
             int64_t from = at + 8 * i;
-            __m256i lanes = lanes_below(n - from);
-            __m256 v = _mm256_mul_ps(_mm256_maskload_ps(x + from, lanes), scale);
+            __m256 v = _mm256_mul_ps(load_upto(x + from, n - from), scale);
             v = _mm256_and_ps(v, _mm256_castsi256_ps(keep[i]));
-            if (add_y) v = _mm256_add_ps(v, _mm256_maskload_ps(y + from, lanes));
-            _mm256_maskstore_ps(y + from, lanes, v);
+            if (add_y) v = _mm256_add_ps(v, load_upto(y + from, n - from));
+            store_upto(y + from, n - from, v);
         }
     }
 }

@@ -41,13 +41,12 @@ void es_k_gate_fwd_fast(const struct es_k_gate *s, const float *x, const float *
             tile_packed(C, C, 0, C, a, panel, b, l, TILE_N, TILE_N, false);
             for (int64_t c = 0; c < C; c++)
                 for (int64_t half = 0; half < TILE_N && half < cols; half += 8) {
-                    __m256i mask = lanes_below(cols - half);
                     __m256 v = _mm256_loadu_ps(panel + c * TILE_N + half),
                            lv = _mm256_loadu_ps(l + c * TILE_N + half);
                     __m256 g = sigmoid8(s->glu ? v : lv);
                     int64_t at = base + c * N + n + half;
-                    _mm256_maskstore_ps(y + at, mask, _mm256_mul_ps(s->glu ? lv : v, g));
-                    if (keep) _mm256_maskstore_ps(keep + at, mask, s->glu ? lv : g);
+                    store_upto(y + at, cols - half, _mm256_mul_ps(s->glu ? lv : v, g));
+                    if (keep) store_upto(keep + at, cols - half, s->glu ? lv : g);
                 }
         }
     }
@@ -60,10 +59,9 @@ static void strip_gradients(const struct es_k_gate *s, const float *x, const flo
     for (int64_t c = 0; c < s->C; c++) {
         __m256 sum = _mm256_setzero_ps();
         for (int64_t i = 0; i < cols; i += 8) {
-            __m256i mask = lanes_below(cols - i);
             int64_t at = c * s->N + i;
-            __m256 v = _mm256_maskload_ps(x + at, mask), k = _mm256_maskload_ps(keep + at, mask);
-            __m256 d = _mm256_maskload_ps(dy + at, mask), g = s->glu ? sigmoid8(v) : k;
+            __m256 v = load_upto(x + at, cols - i), k = load_upto(keep + at, cols - i);
+            __m256 d = load_upto(dy + at, cols - i), g = s->glu ? sigmoid8(v) : k;
             __m256 slope = _mm256_mul_ps(g, _mm256_sub_ps(one, g)), other = s->glu ? k : v;
             __m256 through_gate = _mm256_mul_ps(_mm256_mul_ps(d, other), slope),
                    through_value = _mm256_mul_ps(d, g);
@@ -72,8 +70,8 @@ static void strip_gradients(const struct es_k_gate *s, const float *x, const flo
             _mm256_storeu_ps(dl + c * STRIP + i, linear);
             sum = _mm256_add_ps(sum, linear);
             if (!dx) continue;
-            if (add_dx) direct = _mm256_add_ps(direct, _mm256_maskload_ps(dx + at, mask));
-            _mm256_maskstore_ps(dx + at, mask, direct);
+            if (add_dx) direct = _mm256_add_ps(direct, load_upto(dx + at, cols - i));
+            store_upto(dx + at, cols - i, direct);
         }
         db[c] += sum4d(_mm256_add_pd(low4d(sum), high4d(sum)));
     }

@@ -114,25 +114,23 @@ static void forward_units(const struct gru *g, int dir, int64_t step, int64_t b,
           *next = g->state[dir][step & 1] + b * H;
     const float *before = g->state[dir][(step + 1) & 1] + b * H, *bias = g->bias[dir];
     for (int64_t k = 0; k < UNITS && j + k < H; k += 8) {
-        __m256i mask = lanes_below(H - j - k);
-        int64_t i = j + k;
+        int64_t i = j + k, left = H - i;
         __m256 in[3], pre[3];
         for (int q = 0; q < 3; q++) {
-            in[q] = _mm256_add_ps(_mm256_maskload_ps(gate + q * H + i, mask),
-                                  _mm256_loadu_ps(bias + q * g->H16 + i));
+            in[q] = _mm256_add_ps(load_upto(gate + q * H + i, left), _mm256_loadu_ps(bias + q * g->H16 + i));
             pre[q] = _mm256_loadu_ps(sums + q * UNITS + k);
         }
         __m256 r = sigmoid8(_mm256_add_ps(in[0], pre[0])), z = sigmoid8(_mm256_add_ps(in[1], pre[1]));
         __m256 hn = _mm256_add_ps(pre[2], _mm256_loadu_ps(bias + 3 * g->H16 + i));
         __m256 n = tanh8(_mm256_fmadd_ps(r, hn, in[2]));
-        __m256 h = step == 0 ? _mm256_setzero_ps() : _mm256_maskload_ps(before + i, mask);
+        __m256 h = step == 0 ? _mm256_setzero_ps() : load_upto(before + i, left);
         h = _mm256_fmadd_ps(z, _mm256_sub_ps(h, n), n);
-        _mm256_maskstore_ps(gate + i, mask, r);
-        _mm256_maskstore_ps(gate + H + i, mask, z);
-        _mm256_maskstore_ps(gate + 2 * H + i, mask, n);
-        _mm256_maskstore_ps(gate + 3 * H + i, mask, hn);
-        _mm256_maskstore_ps(out + i, mask, h);
-        _mm256_maskstore_ps(next + i, mask, h);
+        store_upto(gate + i, left, r);
+        store_upto(gate + H + i, left, z);
+        store_upto(gate + 2 * H + i, left, n);
+        store_upto(gate + 3 * H + i, left, hn);
+        store_upto(out + i, left, h);
+        store_upto(next + i, left, h);
     }
 }
 
@@ -174,24 +172,23 @@ static void backward_units(const struct gru *g, int dir, int64_t step, int64_t b
     const float *before = step > 0 ? g->y_read + row_of(g, dir, b, step - 1) * 2 * H + dir * H : NULL;
     __m256 one = _mm256_set1_ps(1.0f);
     for (int64_t i = j; i < j + UNITS && i < H; i += 8) {
-        __m256i mask = lanes_below(H - i);
-        __m256 r = _mm256_maskload_ps(gate + i, mask), z = _mm256_maskload_ps(gate + H + i, mask);
-        __m256 n = _mm256_maskload_ps(gate + 2 * H + i, mask),
-               hn = _mm256_maskload_ps(gate + 3 * H + i, mask);
-        __m256 h = before ? _mm256_maskload_ps(before + i, mask) : _mm256_setzero_ps();
-        __m256 dh = _mm256_add_ps(_mm256_maskload_ps(dy + i, mask), _mm256_loadu_ps(carry + i));
+        int64_t left = H - i;
+        __m256 r = load_upto(gate + i, left), z = load_upto(gate + H + i, left);
+        __m256 n = load_upto(gate + 2 * H + i, left), hn = load_upto(gate + 3 * H + i, left);
+        __m256 h = before ? load_upto(before + i, left) : _mm256_setzero_ps();
+        __m256 dh = _mm256_add_ps(load_upto(dy + i, left), _mm256_loadu_ps(carry + i));
         __m256 dn = _mm256_mul_ps(_mm256_mul_ps(dh, _mm256_sub_ps(one, z)), _mm256_fnmadd_ps(n, n, one));
         __m256 dnr = _mm256_mul_ps(dn, r);
         __m256 dr = _mm256_mul_ps(_mm256_mul_ps(dnr, hn), _mm256_sub_ps(one, r));
         __m256 dz =
             _mm256_mul_ps(_mm256_mul_ps(dh, _mm256_sub_ps(h, n)), _mm256_mul_ps(z, _mm256_sub_ps(one, z)));
-        _mm256_maskstore_ps(gate + i, mask, dr);
-        _mm256_maskstore_ps(gate + H + i, mask, dz);
-        _mm256_maskstore_ps(gate + 2 * H + i, mask, dn);
-        _mm256_maskstore_ps(gate + 3 * H + i, mask, dnr);
-        _mm256_maskstore_ps(da + i, mask, dr);
-        _mm256_maskstore_ps(da + H + i, mask, dz);
-        _mm256_maskstore_ps(da + 2 * H + i, mask, dnr);
+        store_upto(gate + i, left, dr);
+        store_upto(gate + H + i, left, dz);
+        store_upto(gate + 2 * H + i, left, dn);
+        store_upto(gate + 3 * H + i, left, dnr);
+        store_upto(da + i, left, dr);
+        store_upto(da + H + i, left, dz);
+        store_upto(da + 2 * H + i, left, dnr);
         _mm256_storeu_ps(carry + i, _mm256_mul_ps(dh, z));
     }
 }
@@ -309,16 +306,15 @@ void es_k_bigru_fwd_fast(const struct es_k_bigru *s, const float *x, const float
 static void column_sums(int64_t rows, int64_t n, const float *a, int64_t ld, float *d, bool add) {
 #pragma omp parallel for schedule(static) if (rows * n > 1 << 15)
     for (int64_t j = 0; j < n; j += 8) {
-        __m256i mask = lanes_below(n - j);
         __m256d lo = _mm256_setzero_pd(), hi = _mm256_setzero_pd();
         for (int64_t i = 0; i < rows; i++) {
-            __m256 v = _mm256_maskload_ps(a + i * ld + j, mask);
+            __m256 v = load_upto(a + i * ld + j, n - j);
             lo = _mm256_add_pd(lo, low4d(v));
             hi = _mm256_add_pd(hi, high4d(v));
         }
         __m256 sum = _mm256_set_m128(_mm256_cvtpd_ps(hi), _mm256_cvtpd_ps(lo));
-        if (add) sum = _mm256_add_ps(sum, _mm256_maskload_ps(d + j, mask));
-        _mm256_maskstore_ps(d + j, mask, sum);
+        if (add) sum = _mm256_add_ps(sum, load_upto(d + j, n - j));
+        store_upto(d + j, n - j, sum);
     }
 }
 
@@ -369,9 +365,8 @@ void es_k_bigru_bwd_fast(const struct es_k_bigru *s, const float *x, const float
 
 void es_k_activations_fast(int64_t n, const float *x, float *sigmoid, float *tanh_x) {
     for (int64_t i = 0; i < n; i += 8) {
-        __m256i mask = lanes_below(n - i);
-        __m256 v = _mm256_maskload_ps(x + i, mask);
-        _mm256_maskstore_ps(sigmoid + i, mask, sigmoid8(v));
-        _mm256_maskstore_ps(tanh_x + i, mask, tanh8(v));
+        __m256 v = load_upto(x + i, n - i);
+        store_upto(sigmoid + i, n - i, sigmoid8(v));
+        store_upto(tanh_x + i, n - i, tanh8(v));
     }
 }

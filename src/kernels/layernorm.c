@@ -14,7 +14,7 @@ void es_k_layernorm_fwd(int64_t rows, int64_t D, const float *x, const float *w,
     if (want) {
         es_k_layernorm_fwd_ref_f32(rows, D, x, w, b, eps, want, NULL, NULL);
         /* x - mean loses eps |x|, times rstd; lanes sum D/16 terms */
-        double xmax = es_check_max(rows * D, x), least = INFINITY;
+        double xmax = es_check_max(rows * D, x), least = HUGE_VAL;
         for (int64_t i = 0; i < rows; i++) {
             double s = 0, q = 0;
             for (int64_t j = 0; j < D; j++) s += (double)x[i * D + j];

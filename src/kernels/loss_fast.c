@@ -3,7 +3,8 @@
 #include "crnn_simd.h"
 
 ES_INLINE __m256 loss8(enum es_loss_kind kind, __m256 p, __m256 y) {
-    __m256 one = _mm256_set1_ps(1.0f), zero = _mm256_setzero_ps(), sign = _mm256_set1_ps(-0.0f);
+    __m256 one = _mm256_set1_ps(1.0f), zero = _mm256_setzero_ps(),
+           sign = _mm256_castsi256_ps(_mm256_set1_epi32(INT32_MIN));
     if (kind == ES_LOSS_BCE) { /* max(floor, x) in this order keeps a NaN */
         __m256 floor = _mm256_set1_ps(-100.0f);
         __m256 lp = _mm256_max_ps(floor, log8(p)), lq = _mm256_max_ps(floor, log8(_mm256_sub_ps(one, p)));
@@ -33,7 +34,7 @@ ES_INLINE __m256 slope8(enum es_loss_kind kind, __m256 p, __m256 y) {
 ES_INLINE void add_losses(enum es_loss_kind kind, int64_t n, const float *p, const float *y, __m256d sum[2]) {
     for (int64_t i = 0; i < n; i += 8) {
         __m256i mask = lanes_below(n - i);
-        __m256 v = loss8(kind, _mm256_maskload_ps(p + i, mask), _mm256_maskload_ps(y + i, mask));
+        __m256 v = loss8(kind, load_upto(p + i, n - i), load_upto(y + i, n - i));
         v = _mm256_and_ps(v, _mm256_castsi256_ps(mask));
         sum[0] = _mm256_add_pd(sum[0], low4d(v));
         sum[1] = _mm256_add_pd(sum[1], high4d(v));
@@ -70,11 +71,10 @@ ES_INLINE void put_slopes(enum es_loss_kind kind, int64_t n, const float *p, con
                           float *dp, bool add) {
     __m256 scale = _mm256_set1_ps(g);
     for (int64_t i = 0; i < n; i += 8) {
-        __m256i mask = lanes_below(n - i);
-        __m256 v = slope8(kind, _mm256_maskload_ps(p + i, mask), _mm256_maskload_ps(y + i, mask));
+        __m256 v = slope8(kind, load_upto(p + i, n - i), load_upto(y + i, n - i));
         v = _mm256_mul_ps(v, scale);
-        if (add) v = _mm256_add_ps(v, _mm256_maskload_ps(dp + i, mask));
-        _mm256_maskstore_ps(dp + i, mask, v);
+        if (add) v = _mm256_add_ps(v, load_upto(dp + i, n - i));
+        store_upto(dp + i, n - i, v);
     }
 }
 

@@ -30,7 +30,7 @@ typedef __m256 es_v;
 #define V_ACC(c, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+x"(c) : "x"(a), "x"(b))
 #else
 #define MR 12
-#ifdef __AVX512F__
+#if defined(__AVX512F__) && !defined(ES_EMULATE)
 typedef __m512 es_v;
 #define V_LOAD(p) _mm512_loadu_ps(p)
 #define V_STORE(p, v) _mm512_storeu_ps(p, v)

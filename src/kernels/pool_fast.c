@@ -71,10 +71,8 @@ void es_k_avgpool2d_bwd_fast(const struct es_k_avgpool2d *s, const float *dy, fl
 
 /* Eight rows of src (stride ld), of which `rows` are there, columns `cols` <= 8. */
 ES_INLINE void load8(__m256 v[8], const float *src, int64_t ld, int64_t rows, int64_t cols) {
-    __m256i mask = lanes_below(cols);
     ES_UNROLL
-    for (int i = 0; i < 8; i++)
-        v[i] = i < rows ? _mm256_maskload_ps(src + i * ld, mask) : _mm256_setzero_ps();
+    for (int i = 0; i < 8; i++) v[i] = i < rows ? load_upto(src + i * ld, cols) : _mm256_setzero_ps();
 }
 
 void es_k_transpose_fast(int64_t B, int64_t rows, int64_t cols, const float *x, float *y, bool add_y) {
@@ -84,13 +82,11 @@ void es_k_transpose_fast(int64_t B, int64_t rows, int64_t cols, const float *x, 
         int64_t b = item / strips, c = item % strips * 8, n = least(8, cols - c);
         for (int64_t r = 0; r < rows; r += 8) {
             __m256 v[8];
-            __m256i mask = lanes_below(rows - r);
             load8(v, x + (b * rows + r) * cols + c, cols, rows - r, n);
             transpose8(v);
             for (int64_t i = 0; i < n; i++) {
                 float *to = y + (b * cols + c + i) * rows + r;
-                _mm256_maskstore_ps(to, mask,
-                                    add_y ? _mm256_add_ps(v[i], _mm256_maskload_ps(to, mask)) : v[i]);
+                store_upto(to, rows - r, add_y ? _mm256_add_ps(v[i], load_upto(to, rows - r)) : v[i]);
             }
         }
     }
@@ -166,9 +162,8 @@ void es_k_crnn_log_fast(int64_t B, int64_t F, int64_t T, const float *x, float *
                 for (int i = 0; i < 8; i++)
                     v[i] = _mm256_fmsub_ps(_mm256_sub_ps(decibel8(v[i]), low), scale, one);
                 transpose8(v);
-                __m256i mask = lanes_below(F - f);
                 for (int64_t i = 0; i < 8 && t + i < T; i++)
-                    _mm256_maskstore_ps(y + (b * T + t + i) * F + f, mask, v[i]);
+                    store_upto(y + (b * T + t + i) * F + f, F - f, v[i]);
             }
     }
 }

@@ -1,39 +1,40 @@
-/* Operations of the transformer side of ops.h: linear, norms, attention, element-wise, positions, patches. */
-#include <string.h>
-
-#include "earshot/kernels.h"
+/* Operations of the transformers: shapes, memory, records. The arithmetic is in kernels.h.
+ *
+ * A dry tape asks for the same memory in the same order and computes nothing. What backward needs beside inputs and outputs (which
+ * stay in the leaf arena): layer norm keeps mean and rstd, attention log-sum-exp.
+ */
 #include "earshot/ops.h"
 
-#define F(n) ((size_t)(n) * sizeof(float))
+#include "earshot/kernels.h"
 
-/* Most records need no more than inputs and output. */
-struct node {
-    struct es_tensor *x, *w, *b, *y;
-    float *kept;
-    int64_t rows, in, out;
-    int n;
-};
-
-static struct node *node_new(struct es_tape *t, struct es_tensor *x, struct es_tensor *y) {
-    struct node *s = es_tape_node(t, sizeof *s);
-    s->x = x;
-    s->y = y;
-    return s;
+static bool same_shape(const struct es_tensor *a, const struct es_tensor *b) {
+    bool same = a->ndim == b->ndim;
+    for (int i = 0; same && i < a->ndim; i++) same = a->shape[i] == b->shape[i];
+    return same;
 }
 
-static void push(struct es_tape *t, es_backward_fn backward, struct node *s) {
-    struct es_tensor *in[3] = {s->x, s->w, s->b};
-    es_tape_push(t, backward, s, s->y, NULL, 3, in);
+/* Output shaped like x but for its last dimension. */
+static struct es_tensor *output_like(struct es_tape *t, const char *name, const struct es_tensor *x,
+                                     int64_t last) {
+    int64_t shape[ES_MAX_DIM];
+    for (int i = 0; i < x->ndim; i++) shape[i] = x->shape[i];
+    shape[x->ndim - 1] = last;
+    return es_tape_output(t, name, x->ndim, shape);
 }
 
-static struct es_tensor *like(struct es_tape *t, const char *name, const struct es_tensor *x) {
-    return es_tape_output(t, name, x->ndim, x->shape);
+static int64_t last_dim(const struct es_tensor *x) {
+    ES_ASSERT(x->ndim > 0);
+    return x->shape[x->ndim - 1];
 }
 
 /* ---- linear */
+struct linear {
+    struct es_tensor *x, *w, *b, *y;
+    int64_t rows, in, out;
+};
 
 static void linear_backward(struct es_tape *t, void *saved) {
-    struct node *s = saved;
+    struct linear *s = saved;
     float beta;
     const float *dy = es_tape_grad_out(t, s->y);
     void *ws = es_tape_scratch(t, es_k_linear_workspace(s->rows, s->in, s->out));
@@ -45,194 +46,216 @@ static void linear_backward(struct es_tape *t, void *saved) {
     if (dx && !es_tape_dry(t)) es_k_linear_dx(s->rows, s->in, s->out, dy, s->w->data, beta, dx, ws);
 }
 
-struct es_tensor *es_op_linear(struct es_tape *t, struct es_tensor *x, struct es_tensor *w, struct es_tensor *b) {
-    int64_t shape[ES_MAX_DIM];
-    ES_ASSERT(x->ndim >= 1 && w->ndim == 2 && x->shape[x->ndim - 1] == w->shape[1] && (!b || b->n == w->shape[0]));
-    memcpy(shape, x->shape, sizeof shape);
-    shape[x->ndim - 1] = w->shape[0];
-    struct es_tensor *y = es_tape_output(t, "linear", x->ndim, shape);
-    struct node *s = node_new(t, x, y);
-    s->w = w;
-    s->b = b;
-    s->in = w->shape[1];
-    s->out = w->shape[0];
-    s->rows = x->n / s->in;
-    void *ws = es_tape_scratch(t, es_k_linear_workspace(s->rows, s->in, s->out));
-    if (!es_tape_dry(t)) es_k_linear_fwd(s->rows, s->in, s->out, x->data, w->data, b ? b->data : NULL, y->data, ws);
-    push(t, linear_backward, s);
-    return y;
+struct es_tensor *es_op_linear(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
+                               struct es_tensor *b) {
+    ES_ASSERT(w->ndim == 2 && last_dim(x) == w->shape[1] && (!b || b->n == w->shape[0]));
+    struct linear *s = es_tape_node(t, sizeof *s);
+    int64_t in = w->shape[1], out = w->shape[0];
+    *s = (struct linear){x, w, b, output_like(t, "linear", x, out), x->n / in, in, out};
+    void *ws = es_tape_scratch(t, es_k_linear_workspace(s->rows, in, out));
+    if (!es_tape_dry(t))
+        es_k_linear_fwd(s->rows, in, out, x->data, w->data, b ? b->data : NULL, s->y->data, ws);
+    es_tape_push(t, linear_backward, s, s->y, NULL, 3, (struct es_tensor *[]){x, w, b});
+    return s->y;
 }
 
-/* ---- sums */
+/* ---- add, add_rows */
+struct add {
+    struct es_tensor *a, *b, *y;
+    int64_t row0, T, D; /* add_rows: b is the table */
+};
 
-/* dx = dy + beta dx, for all of x */
-static void pass(struct es_tape *t, struct es_tensor *x, const float *dy) {
+static void pass_on(struct es_tape *t, struct es_tensor *x, const float *dy) {
+    int64_t D = last_dim(x);
     float beta, *dx = es_tape_grad(t, x, &beta);
-    if (dx && !es_tape_dry(t)) es_k_copy2d(1, x->n, dy, x->n, beta, dx, x->n);
+    if (dx && !es_tape_dry(t)) es_k_copy2d(x->n / D, D, dy, D, beta, dx, D);
 }
 
 static void add_backward(struct es_tape *t, void *saved) {
-    struct node *s = saved;
-    pass(t, s->x, es_tape_grad_out(t, s->y));
-    pass(t, s->w, es_tape_grad_out(t, s->y));
+    struct add *s = saved;
+    const float *dy = es_tape_grad_out(t, s->y);
+    pass_on(t, s->a, dy);
+    pass_on(t, s->b, dy);
 }
 
 struct es_tensor *es_op_add(struct es_tape *t, struct es_tensor *a, struct es_tensor *b) {
-    ES_ASSERT(a->n == b->n);
-    struct es_tensor *y = like(t, "add", a);
-    struct node *s = node_new(t, a, y);
-    s->w = b;
-    if (!es_tape_dry(t)) es_k_add(a->n, a->data, b->data, y->data);
-    push(t, add_backward, s);
-    return y;
+    ES_ASSERT(same_shape(a, b));
+    struct add *s = es_tape_node(t, sizeof *s);
+    *s = (struct add){.a = a, .b = b, .y = es_tape_output(t, "add", a->ndim, a->shape)};
+    if (!es_tape_dry(t)) es_k_add(a->n, a->data, b->data, s->y->data);
+    es_tape_push(t, add_backward, s, s->y, NULL, 2, (struct es_tensor *[]){a, b});
+    return s->y;
 }
 
+/* The table's gradient: sum over clips; rows that no frame used get 0. */
 static void add_rows_backward(struct es_tape *t, void *saved) {
-    struct node *s = saved;
+    struct add *s = saved;
     const float *dy = es_tape_grad_out(t, s->y);
-    float beta, *dw = es_tape_grad(t, s->w, &beta);
-    int64_t B = s->x->shape[0], n = s->x->n / B, D = s->x->shape[2];
-    if (dw && !es_tape_dry(t)) {
-        if (beta == 0.0f) memset(dw, 0, F(s->w->n));
-        es_k_colsum(B, n, dy, beta, dw + s->in * D); /* rows of the table that no frame uses keep their gradient (0) */
-    }
-    pass(t, s->x, dy);
+    pass_on(t, s->a, dy);
+    float beta, *dtable = es_tape_grad(t, s->b, &beta);
+    if (!dtable || es_tape_dry(t)) return;
+    int64_t used = s->T * s->D, first = s->row0 * s->D;
+    for (int64_t i = 0; beta == 0.0f && i < s->b->n; i++)
+        if (i < first || i >= first + used) dtable[i] = 0.0f;
+    es_k_colsum(s->y->n / used, used, dy, beta, dtable + first);
 }
 
-struct es_tensor *es_op_add_rows(struct es_tape *t, struct es_tensor *x, struct es_tensor *table, int64_t row0) {
-    ES_ASSERT(x->ndim == 3 && table->n / x->shape[2] >= row0 + x->shape[1]);
-    struct es_tensor *y = like(t, "add_rows", x);
-    struct node *s = node_new(t, x, y);
-    s->w = table;
-    s->in = row0;
-    if (!es_tape_dry(t))
-        es_k_add_rows(x->shape[0], x->shape[1], x->shape[2], x->data, table->data + row0 * x->shape[2], y->data);
-    push(t, add_rows_backward, s);
-    return y;
+struct es_tensor *es_op_add_rows(struct es_tape *t, struct es_tensor *x, struct es_tensor *table,
+                                 int64_t row0) {
+    ES_ASSERT(x->ndim == 3 && table->ndim >= 2 && last_dim(table) == x->shape[2]);
+    int64_t T = x->shape[1], D = x->shape[2];
+    ES_ASSERT(row0 >= 0 && row0 + T <= table->n / D);
+    struct add *s = es_tape_node(t, sizeof *s);
+    *s = (struct add){x, table, es_tape_output(t, "add_rows", 3, x->shape), row0, T, D};
+    if (!es_tape_dry(t)) es_k_add_rows(x->shape[0], T, D, x->data, table->data + row0 * D, s->y->data);
+    es_tape_push(t, add_rows_backward, s, s->y, NULL, 2, (struct es_tensor *[]){x, table});
+    return s->y;
 }
 
-/* ---- element-wise */
+/* ---- GELU, sigmoid */
+struct pointwise {
+    struct es_tensor *x, *y;
+};
 
 static void gelu_backward(struct es_tape *t, void *saved) {
-    struct node *s = saved;
+    struct pointwise *s = saved;
     float beta, *dx = es_tape_grad(t, s->x, &beta);
     if (dx && !es_tape_dry(t)) es_k_gelu_bwd(s->x->n, s->x->data, es_tape_grad_out(t, s->y), beta, dx);
 }
 
-struct es_tensor *es_op_gelu(struct es_tape *t, struct es_tensor *x) {
-    struct es_tensor *y = like(t, "gelu", x);
-    if (!es_tape_dry(t)) es_k_gelu_fwd(x->n, x->data, y->data);
-    push(t, gelu_backward, node_new(t, x, y));
-    return y;
-}
-
 static void sigmoid_backward(struct es_tape *t, void *saved) {
-    struct node *s = saved;
+    struct pointwise *s = saved;
     float beta, *dx = es_tape_grad(t, s->x, &beta);
     if (dx && !es_tape_dry(t)) es_k_sigmoid_bwd(s->x->n, s->y->data, es_tape_grad_out(t, s->y), beta, dx);
 }
 
+static struct es_tensor *pointwise(struct es_tape *t, const char *name, struct es_tensor *x,
+                                   void (*forward)(int64_t n, const float *x, float *y),
+                                   es_backward_fn backward) {
+    struct pointwise *s = es_tape_node(t, sizeof *s);
+    *s = (struct pointwise){x, es_tape_output(t, name, x->ndim, x->shape)};
+    if (!es_tape_dry(t)) forward(x->n, x->data, s->y->data);
+    es_tape_push(t, backward, s, s->y, NULL, 1, &x);
+    return s->y;
+}
+
+struct es_tensor *es_op_gelu(struct es_tape *t, struct es_tensor *x) {
+    return pointwise(t, "gelu", x, es_k_gelu_fwd, gelu_backward);
+}
+
 struct es_tensor *es_op_sigmoid(struct es_tape *t, struct es_tensor *x) {
-    struct es_tensor *y = like(t, "sigmoid", x);
-    if (!es_tape_dry(t)) es_k_sigmoid_fwd(x->n, x->data, y->data);
-    push(t, sigmoid_backward, node_new(t, x, y));
-    return y;
+    return pointwise(t, "sigmoid", x, es_k_sigmoid_fwd, sigmoid_backward);
 }
 
 /* ---- layer norm */
+struct layernorm {
+    struct es_tensor *x, *w, *b, *y;
+    float *mean, *rstd;
+};
 
 static void layernorm_backward(struct es_tape *t, void *saved) {
-    struct node *s = saved;
+    struct layernorm *s = saved;
+    int64_t D = s->w->n, rows = s->x->n / D;
     float beta[3] = {0, 0, 0};
-    float *dx = es_tape_grad(t, s->x, &beta[0]), *dw = es_tape_grad(t, s->w, &beta[1]), *db = es_tape_grad(t, s->b, &beta[2]);
-    void *ws = es_tape_scratch(t, es_k_layernorm_bwd_workspace(s->rows, s->in));
+    void *ws = es_tape_scratch(t, es_k_layernorm_bwd_workspace(rows, D));
+    float *dx = es_tape_grad(t, s->x, &beta[0]);
+    float *dw = es_tape_grad(t, s->w, &beta[1]), *db = es_tape_grad(t, s->b, &beta[2]);
     if (es_tape_dry(t)) return;
-    es_k_layernorm_bwd(s->rows, s->in, s->x->data, s->w->data, s->kept, s->kept + s->rows, es_tape_grad_out(t, s->y), beta, dx, dw,
-                       db, ws);
+    es_k_layernorm_bwd(rows, D, s->x->data, s->w->data, s->mean, s->rstd, es_tape_grad_out(t, s->y), beta, dx,
+                       dw, db, ws);
 }
 
-struct es_tensor *es_op_layernorm(struct es_tape *t, struct es_tensor *x, struct es_tensor *w, struct es_tensor *b, double eps) {
-    ES_ASSERT(w->n == x->shape[x->ndim - 1] && b->n == w->n);
-    struct es_tensor *y = like(t, "layernorm", x);
-    struct node *s = node_new(t, x, y);
-    s->w = w;
-    s->b = b;
-    s->in = w->n;
-    s->rows = x->n / w->n;
-    s->kept = es_tape_keep(t, F(2 * s->rows)); /* mean, 1/std */
+struct es_tensor *es_op_layernorm(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
+                                  struct es_tensor *b, double eps) {
+    ES_ASSERT(w->n == last_dim(x) && b->n == last_dim(x));
+    struct layernorm *s = es_tape_node(t, sizeof *s);
+    int64_t D = w->n, rows = x->n / D;
+    *s = (struct layernorm){.x = x, .w = w, .b = b, .y = es_tape_output(t, "layernorm", x->ndim, x->shape)};
+    s->mean = es_tape_keep(t, (size_t)rows * sizeof *s->mean);
+    s->rstd = es_tape_keep(t, (size_t)rows * sizeof *s->rstd);
     if (!es_tape_dry(t))
-        es_k_layernorm_fwd(s->rows, s->in, x->data, w->data, b->data, eps, y->data, s->kept, s->kept ? s->kept + s->rows : NULL);
-    push(t, layernorm_backward, s);
-    return y;
+        es_k_layernorm_fwd(rows, D, x->data, w->data, b->data, eps, s->y->data, s->mean, s->rstd);
+    es_tape_push(t, layernorm_backward, s, s->y, NULL, 3, (struct es_tensor *[]){x, w, b});
+    return s->y;
 }
 
 /* ---- attention */
+struct attention {
+    struct es_tensor *qkv, *y;
+    int64_t B, T, H, d;
+    float *lse;
+};
 
 static void attention_backward(struct es_tape *t, void *saved) {
-    struct node *s = saved;
-    int64_t B = s->y->shape[0], T = s->y->shape[1], d = s->y->shape[2] / s->n;
-    float beta, *dx = es_tape_grad(t, s->x, &beta);
-    void *ws = es_tape_scratch(t, es_k_attention_workspace(T, d));
-    if (dx && !es_tape_dry(t))
-        es_k_attention_bwd(B, T, s->n, d, s->x->data, s->y->data, s->kept, es_tape_grad_out(t, s->y), beta, dx, ws);
+    struct attention *s = saved;
+    void *ws = es_tape_scratch(t, es_k_attention_workspace(s->T, s->d));
+    float beta, *dqkv = es_tape_grad(t, s->qkv, &beta);
+    if (dqkv && !es_tape_dry(t))
+        es_k_attention_bwd(s->B, s->T, s->H, s->d, s->qkv->data, s->y->data, s->lse,
+                           es_tape_grad_out(t, s->y), beta, dqkv, ws);
 }
 
 struct es_tensor *es_op_attention(struct es_tape *t, struct es_tensor *qkv, int heads) {
-    int64_t B = qkv->shape[0], T = qkv->shape[1], D = qkv->shape[2] / 3;
-    ES_ASSERT(qkv->ndim == 3 && qkv->shape[2] % 3 == 0 && D % heads == 0);
-    struct es_tensor *y = es_tape_output(t, "attention", 3, (int64_t[]){B, T, D});
-    struct node *s = node_new(t, qkv, y);
-    s->n = heads;
-    s->kept = es_tape_keep(t, F(B * heads * T)); /* log sum exp */
-    void *ws = es_tape_scratch(t, es_k_attention_workspace(T, D / heads));
-    if (!es_tape_dry(t)) es_k_attention_fwd(B, T, heads, D / heads, qkv->data, y->data, s->kept, ws);
-    push(t, attention_backward, s);
-    return y;
+    ES_ASSERT(qkv->ndim == 3 && heads > 0 && qkv->shape[2] % (3 * heads) == 0);
+    struct attention *s = es_tape_node(t, sizeof *s);
+    *s = (struct attention){
+        .qkv = qkv, .B = qkv->shape[0], .T = qkv->shape[1], .H = heads, .d = qkv->shape[2] / (3 * heads)};
+    s->y = output_like(t, "attention", qkv, s->H * s->d);
+    s->lse = es_tape_keep(t, (size_t)(s->B * s->H * s->T) * sizeof *s->lse);
+    void *ws = es_tape_scratch(t, es_k_attention_workspace(s->T, s->d));
+    if (!es_tape_dry(t)) es_k_attention_fwd(s->B, s->T, s->H, s->d, qkv->data, s->y->data, s->lse, ws);
+    es_tape_push(t, attention_backward, s, s->y, NULL, 1, &qkv);
+    return s->y;
 }
 
-/* ---- patches and concatenation */
+/* ---- patchify, concat */
+struct patchify {
+    struct es_tensor *x, *y;
+    int64_t p;
+};
 
 static void patchify_backward(struct es_tape *t, void *saved) {
-    struct node *s = saved;
+    struct patchify *s = saved;
     float beta, *dx = es_tape_grad(t, s->x, &beta);
+    const int64_t *shape = s->x->shape;
     if (dx && !es_tape_dry(t))
-        es_k_patchify_bwd(s->x->shape[0], s->x->shape[1], s->x->shape[2], s->n, es_tape_grad_out(t, s->y), beta, dx);
+        es_k_patchify_bwd(shape[0], shape[1], shape[2], s->p, es_tape_grad_out(t, s->y), beta, dx);
 }
 
 struct es_tensor *es_op_patchify(struct es_tape *t, struct es_tensor *x, int p) {
-    ES_ASSERT(x->ndim == 3 && x->shape[2] >= p);
-    struct es_tensor *y = es_tape_output(t, "patchify", 3, (int64_t[]){x->shape[0], x->shape[2] / p, x->shape[1] * p});
-    struct node *s = node_new(t, x, y);
-    s->n = p;
-    if (!es_tape_dry(t)) es_k_patchify_fwd(x->shape[0], x->shape[1], x->shape[2], p, x->data, y->data);
-    push(t, patchify_backward, s);
-    return y;
+    ES_ASSERT(x->ndim == 3 && p > 0 && x->shape[2] >= p);
+    struct patchify *s = es_tape_node(t, sizeof *s);
+    const int64_t *from = x->shape, shape[3] = {from[0], from[2] / p, from[1] * p};
+    *s = (struct patchify){x, es_tape_output(t, "patchify", 3, shape), p};
+    if (!es_tape_dry(t)) es_k_patchify_fwd(from[0], from[1], from[2], p, x->data, s->y->data);
+    es_tape_push(t, patchify_backward, s, s->y, NULL, 1, &x);
+    return s->y;
 }
 
+struct concat {
+    struct es_tensor *a, *b, *y;
+};
+
 static void concat_backward(struct es_tape *t, void *saved) {
-    struct node *s = saved;
+    struct concat *s = saved;
+    int64_t A = last_dim(s->a), B = last_dim(s->b), rows = s->a->n / A;
     const float *dy = es_tape_grad_out(t, s->y);
-    float beta, *da = es_tape_grad(t, s->x, &beta);
-    if (da && !es_tape_dry(t)) es_k_copy2d(s->rows, s->in, dy, s->in + s->out, beta, da, s->in);
-    float *db = es_tape_grad(t, s->w, &beta);
-    if (db && !es_tape_dry(t)) es_k_copy2d(s->rows, s->out, dy + s->in, s->in + s->out, beta, db, s->out);
+    float beta, *da = es_tape_grad(t, s->a, &beta);
+    if (da && !es_tape_dry(t)) es_k_copy2d(rows, A, dy, A + B, beta, da, A);
+    float *db = es_tape_grad(t, s->b, &beta);
+    if (db && !es_tape_dry(t)) es_k_copy2d(rows, B, dy + A, A + B, beta, db, B);
 }
 
 struct es_tensor *es_op_concat(struct es_tape *t, struct es_tensor *a, struct es_tensor *b) {
-    int64_t shape[ES_MAX_DIM], A = a->shape[a->ndim - 1], B = b->shape[b->ndim - 1];
-    ES_ASSERT(a->ndim == b->ndim && a->n / A == b->n / B);
-    memcpy(shape, a->shape, sizeof shape);
-    shape[a->ndim - 1] = A + B;
-    struct es_tensor *y = es_tape_output(t, "concat", a->ndim, shape);
-    struct node *s = node_new(t, a, y);
-    s->w = b;
-    s->rows = a->n / A;
-    s->in = A;
-    s->out = B;
+    int64_t A = last_dim(a), B = last_dim(b), rows = a->n / A;
+    ES_ASSERT(a->ndim == b->ndim && b->n / B == rows);
+    for (int i = 0; i < a->ndim - 1; i++) ES_ASSERT(a->shape[i] == b->shape[i]);
+    struct concat *s = es_tape_node(t, sizeof *s);
+    *s = (struct concat){a, b, output_like(t, "concat", a, A + B)};
     if (!es_tape_dry(t)) {
-        es_k_copy2d(s->rows, A, a->data, A, 0, y->data, A + B);
-        es_k_copy2d(s->rows, B, b->data, B, 0, y->data + A, A + B);
+        es_k_copy2d(rows, A, a->data, A, 0.0f, s->y->data, A + B);
+        es_k_copy2d(rows, B, b->data, B, 0.0f, s->y->data + A, A + B);
     }
-    push(t, concat_backward, s);
-    return y;
+    es_tape_push(t, concat_backward, s, s->y, NULL, 2, (struct es_tensor *[]){a, b});
+    return s->y;
 }

@@ -249,9 +249,8 @@ static void check_rows(const char *dir, const char *name, const char *first, con
 static void check_audioset(const char *dir) {
     static const char *const columns[] = {"segment_id", "start_time_seconds", "end_time_seconds", "label"};
     static const char *const mid[] = {"mid", "name"};
-    struct es_tsv *t = table(dir, "audioset_strong/metadata/audioset_train_strong.tsv", columns, 4, 0);
-    struct es_tsv *m =
-        table(dir, "audioset_strong/metadata/mid_to_display_name.tsv", mid, 2, ES_TSV_NO_HEADER);
+    struct es_tsv *t = table(dir, "audioset/metadata/audioset_train_strong.tsv", columns, 4, 0);
+    struct es_tsv *m = table(dir, "audioset/metadata/mid_to_display_name.tsv", mid, 2, ES_TSV_NO_HEADER);
     struct es_err err = {0};
     for (int64_t i = 0; i < es_tsv_rows(t); i++) {
         char id[64], file[512], path[512];
@@ -264,7 +263,7 @@ static void check_audioset(const char *dir) {
         snprintf(id, sizeof id, "%s", es_tsv_text(t, i, 0));
         assert_int_equal(strcspn(id, "_"), 11); /* a video id */
         id[11] = 0;
-        snprintf(file, sizeof file, "audioset_strong/audio/train/Y%s.wav", id);
+        snprintf(file, sizeof file, "audioset/audio/train/Y%s.wav", id);
         assert_true(help_bytes(help_path(path, dir, file)) > 320000);
     }
     es_tsv_close(&m);
@@ -292,7 +291,7 @@ static void check_maestro(const char *dir) {
         const char *name = es_tsv_text(w, i, 0);
         if (strncmp(name, "city_center_00-", 15) != 0) continue;
         double on, off, v;
-        const int begin_s = atoi(name + 15) / 100, end_cs = atoi(name + 22);
+        const int begin_s = (int)strtol(name + 15, NULL, 10) / 100, end_cs = (int)strtol(name + 22, NULL, 10);
         assert_int_equal(es_tsv_times(w, i, 1, 2, &on, &off, &err), 0);
         assert_int_equal(es_tsv_number(w, i, 4, &v, &err), 0);
         assert_true(v > 0 && v <= 1 && off <= 10 && 100 * (begin_s + off) < end_cs + 1);
@@ -336,7 +335,7 @@ static void label_files_can_be_read(void **state) {
         check_rows(dir, "desed/metadata/train/weak.tsv", "filename", "event_labels", 6);
         check_rows(dir, "desed/metadata/validation/validation_durations.tsv", "filename", "duration", 5);
         check_rows(dir, "maestro/metadata/maestro_real_durations.tsv", "filename", "duration", 11);
-        check_rows(dir, "audioset_strong/metadata/audioset_eval_durations.tsv", "filename", "duration", 1);
+        check_rows(dir, "audioset/metadata/audioset_eval_durations.tsv", "filename", "duration", 1);
         check_audioset(dir);
         check_maestro(dir);
     }

@@ -26,16 +26,20 @@ static const char *shared_sounds(void) {
     return access(ES_TEST_SOURCE "/../shared/data/manifest.tsv", R_OK) == 0 ? fallback : NULL;
 }
 
-static struct es_demo *open_demo(const char *sounds, int clips) {
+static struct es_demo *open_params(struct es_demo_params p) {
     struct es_err err = {0};
-    struct es_demo_params p;
     struct es_demo *d = NULL;
-    es_demo_params_default(&p);
     p.out = "unused";
-    p.sounds = sounds;
-    p.clips = clips;
     if (es_demo_open(&d, &p, &err) < 0) fail_msg("%s", err.msg);
     return d;
+}
+
+static struct es_demo *open_demo(const char *sounds, int clips) {
+    struct es_demo_params p;
+    es_demo_params_default(&p);
+    p.sounds = sounds;
+    p.clips = clips;
+    return open_params(p);
 }
 
 static double rms(const float *x, int n) {
@@ -48,16 +52,18 @@ static double rms(const float *x, int n) {
 
 static void every_sound_sounds(void **state) {
     (void)state;
-    enum { N = 16000 * 3 };
+    enum { N = 3 * 10667 };
     float *x = es_alloc(N, sizeof *x, NULL), *y = es_alloc(N, sizeof *y, NULL);
     for (int s = ES_SOUND_BACKGROUND; s < ES_SOUND_COUNT; s++)
-        for (int k = 0; k < 6; k++) {
+        for (int k = 0; k < 4; k++) {
             const struct es_rng id = es_rng_make(5, ES_RNG_DEMO, 1, (uint32_t)(s + 1), (uint32_t)k);
             const struct es_rng ev = es_rng_make(5, ES_RNG_DEMO, 2, (uint32_t)(s + 1), (uint32_t)k);
             es_sound_synth(s, k % 2 == 1, id, ev, x, N);
             es_sound_synth(s, k % 2 == 1, id, ev, y, N);
             assert_memory_equal(x, y, N * sizeof *x); /* pure */
-            for (int i = 0; i < N; i++) assert_true(isfinite(x[i]) && fabsf(x[i]) < 100);
+            bool sane = true;
+            for (int i = 0; i < N; i++) sane &= isfinite(x[i]) && fabsf(x[i]) < 100;
+            assert_true(sane);
             const double whole = rms(x, N);
             assert_true(whole > 1e-3);
             if (s != 24) /* a door has shut by then */
@@ -67,7 +73,7 @@ static void every_sound_sounds(void **state) {
             es_sound_synth(s, k % 2 == 0, id, ev, y, N); /* the other side of the split */
             assert_memory_not_equal(x, y, N * sizeof *x);
         }
-    for (int n = 1; n < 2000; n = n * 3 + 1) /* short events stay inside: the sanitizer sees the rest */
+    for (int n = 1; n < 2000; n = n * 5 + 1) /* short events stay inside: the sanitizer sees the rest */
         for (int s = 0; s < ES_SOUND_COUNT; s++) {
             x[n] = 7;
             es_sound_synth(s, false, es_rng_make(1, ES_RNG_DEMO, 0, 0, 0),
@@ -119,7 +125,7 @@ static void bands(const float *x, int n, double *f) {
 
 static void classes_can_be_told_apart(void **state) {
     (void)state;
-    enum { N = 16000, TRAIN = 24, TEST = 8, F = 48 };
+    enum { N = 16000, TRAIN = 16, TEST = 6, F = 48 };
     float *x = es_alloc(N, sizeof *x, NULL);
     static double mean[ES_SOUND_TASK][F];
     memset(mean, 0, sizeof mean);
@@ -175,7 +181,10 @@ static void check_durations(struct es_demo *d, enum es_demo_set set, const struc
 
 static void statistics_are_the_real_ones(void **state) {
     (void)state;
-    struct es_demo *d = open_demo(NULL, 6000);
+    struct es_demo_params p;
+    es_demo_params_default(&p);
+    p.clips_real = p.clips_validation = 5600; /* 300 events of the rarest class */
+    struct es_demo *d = open_params(p);
     check_durations(d, ES_DEMO_VALIDATION, &es_stats_desed_validation, 300);
     check_durations(d, ES_DEMO_REAL, &es_stats_audioset_desed, 100);
     const struct es_event_stats *st = &es_stats_desed_validation;
@@ -238,7 +247,10 @@ static void events_are_inside_and_apart(void **state) {
 /* Share of time of each class and scene, and agreement of the soft labels with what was planned. */
 static void maestro_shares_and_agreement(void **state) {
     (void)state;
-    struct es_demo *d = open_demo(NULL, 1000);
+    struct es_demo_params p;
+    es_demo_params_default(&p);
+    p.maestro_train = 50;
+    struct es_demo *d = open_params(p);
     const enum es_demo_set set = ES_DEMO_MAESTRO_TRAIN;
     static double active[5][ES_SOUND_TASK], whole[5];
     double inside = 0, outside = 0, weak = 0;
@@ -255,13 +267,14 @@ static void maestro_shares_and_agreement(void **state) {
             for (int t = 1; t < c->n_samples / 16000 - 1; t++) {
                 const double soft = es_demo_soft_label(d, c, s, t);
                 assert_true(fabs(5 * soft - round(5 * soft)) < 1e-9 && soft >= 0 && soft <= 1);
-                bool all = false, any = false;
+                double covered_ms = 0; /* of the segment and its neighbours */
                 for (int k = 0; k < c->n_events; k++) {
                     const struct es_demo_event *e = &c->event[k];
                     if (e->sound != s) continue;
-                    all |= e->onset_ms <= 1000 * (t - 1) && e->offset_ms >= 1000 * (t + 2);
-                    any |= e->onset_ms < 1000 * (t + 2) && e->offset_ms > 1000 * (t - 1);
+                    covered_ms +=
+                        fmax(0, fmin(1000 * (t + 2), e->offset_ms) - fmax(1000 * (t - 1), e->onset_ms));
                 }
+                const bool all = covered_ms > 2999, any = covered_ms > 0;
                 const bool known = es_stats_maestro.run_s[s - ES_SOUND_DESED][0] > 0;
                 if (all && known) inside += soft, n_inside++;
                 if (all && !known) weak += soft, n_weak++;
@@ -292,11 +305,12 @@ static void check_clip(struct es_demo *d, const struct es_demo_clip *c) {
     es_demo_render(d, c, mix, bg, stem);
     es_demo_render(d, c, again, NULL, NULL);
     assert_memory_equal(mix, again, n * sizeof *mix);
+    bool inside = true, adds_up = true, outside_silent = true;
     for (size_t i = 0; i < n; i++) {
         double sum = (double)bg[i];
         for (int k = 0; k < c->n_events; k++) sum += (double)stem[(size_t)k * n + i];
-        assert_true(isfinite(mix[i]) && fabsf(mix[i]) <= 0.951f);
-        assert_true(fabs(sum - (double)mix[i]) < 1e-5);
+        inside &= isfinite(mix[i]) && fabsf(mix[i]) <= 0.951f;
+        adds_up &= fabs(sum - (double)mix[i]) < 1e-5;
     }
     assert_true(rms(bg, c->n_samples) > 1e-5);
     for (int k = 0; k < c->n_events; k++) {
@@ -306,11 +320,11 @@ static void check_clip(struct es_demo *d, const struct es_demo_clip *c) {
         const double snr_db = 20 * log10(rms(x + at, len) / rms(bg + at, len));
         if (!(fabs(snr_db - (double)e->snr_db) < 0.5))
             fail_msg("%s: %g dB, want %g", es_sound(e->sound)->name, snr_db, (double)e->snr_db);
-        for (int i = 0; i < at; i++) assert_true(x[i] == 0.0f);
-        for (int i = at + len; i < c->n_samples; i++) assert_true(x[i] == 0.0f);
+        for (int i = 0; i < c->n_samples; i++) outside_silent &= (i >= at && i < at + len) || x[i] == 0.0f;
         if (e->sound != 24 && len > 8000) /* sound to the end of its label */
             assert_true(rms(x + at + len - len / 3, len / 3) > 1e-3 * rms(x + at, len));
     }
+    assert_true(inside && adds_up && outside_silent);
     es_free(&stem);
     es_free(&again);
     es_free(&bg);
@@ -325,7 +339,7 @@ static void levels_are_as_drawn(void **state) {
         struct es_demo *d = open_demo(folders[f], 20);
         for (int set = 0; set < ES_DEMO_SETS; set++)
             for (int i = 0;
-                 i < es_demo_count(d, (enum es_demo_set)set) && i < (set < ES_DEMO_MAESTRO_TRAIN ? 8 : 2);
+                 i < es_demo_count(d, (enum es_demo_set)set) && i < (set < ES_DEMO_MAESTRO_TRAIN ? 4 : 1);
                  i++)
                 check_clip(d, es_demo_clip(d, (enum es_demo_set)set, i));
         es_demo_close(&d);
@@ -450,7 +464,7 @@ static void parameters_out_of_range_are_refused(void **state) {
     p.clips_weak = 0;
     p.snr_min_db = 20;
     expect(&p, ES_EUSAGE, "demo.snr_min_db", "20");
-    p.snr_min_db = NAN;
+    p.snr_min_db = (double)NAN;
     expect(&p, ES_EUSAGE, "demo.snr_min_db", "");
     p.snr_min_db = -6;
     p.maestro_seconds = 5;

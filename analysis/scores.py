@@ -1,0 +1,70 @@
+#!/usr/bin/python3
+"""The table of a pipeline: loss at the begin and end of each phase, scores after it, beside an untrained model.
+
+WORK holds runs/RUN/metrics.h5 and report/RUN-desed.json, report/RUN-maestro.json as `earshot evaluate --json` writes them.
+The loss is the supervised one, a mean over the first and last fifth of the steps: the weight of the rest changes with time.
+Exit code 0; 1 when a loss does not fall or a score is not above the untrained model's; 65 when a file is missing or broken.
+Example: analysis/scores.py build/quickstart it1-stage1-atst it1-stage2-atst
+"""
+import json
+import math
+import os
+
+import runlog
+
+METRICS = (("PSDS1", "desed", "psds1"), ("mpAUC", "maestro", "mpauc"))
+
+
+def score(work, run, suffix, metric):
+    """A score, or None where this run was not evaluated."""
+    path = os.path.join(work, "report", f"{run}-{suffix}.json")
+    if not os.path.exists(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            value = float(json.load(file)[metric]["value"])
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise runlog.BadRun(f"{path}: no {metric}.value: {e}") from e
+    if not math.isfinite(value):
+        raise runlog.BadRun(f"{path}: {metric} is {value}")
+    return value
+
+
+def table(work, runs, baseline):
+    """(lines to print, lines on what is wrong)"""
+    lines = [f"{'phase':<20} {'loss: begin':>12} {'end':>8} " + "".join(f"{m[0]:>8}" for m in METRICS)]
+    wrong = []
+    base = {m[0]: score(work, baseline, *m[1:]) for m in METRICS}
+    if None in base.values():
+        raise runlog.BadRun(f"{work}/report: no scores of {baseline}")
+    for run in [baseline, *runs]:
+        cells = f"{'':>12} {'':>8}"
+        if run != baseline:
+            begin, end = runlog.read(os.path.join(work, "runs", run)).loss_change()
+            cells = f"{begin:>12.4f} {end:>8.4f}"
+            if not end < begin:
+                wrong.append(f"{run}: the loss does not fall: {begin:.4f} at the begin, {end:.4f} at the end")
+        for name, *where in METRICS:
+            value = base[name] if run == baseline else score(work, run, *where)
+            cells += f"{value:>8.4f}" if value is not None else f"{'-':>8}"
+            if run != baseline and value is not None and not value > base[name]:
+                wrong.append(f"{run}: {name} {value:.4f} is not above the untrained model's {base[name]:.4f}")
+        lines.append(f"{run:<20} {cells}")
+    return lines, wrong
+
+
+def main(argv=None):
+    parser = runlog.Parser(__doc__)
+    parser.add_argument("work", metavar="WORK", help="folder of the pipeline")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="names under WORK/runs, in the order of the table")
+    parser.add_argument("--baseline", default="untrained", help="the untrained model's name (default: untrained)")
+    args = parser.parse_args(argv)
+    lines, wrong = table(args.work, args.runs, args.baseline)
+    print("\n".join(lines))
+    for line in wrong:
+        print(f"FAILED: {line}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    runlog.run_main(main)
