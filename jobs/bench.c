@@ -30,7 +30,8 @@ static int bench_gemm(struct es_run *run, struct es_err *err) {
                  {"fc1 dx", false, false, 2000, 768, 3072},     {"fc1 dw", true, false, 3072, 768, 2000}};
     int64_t n = 3072 * 2000, repeats = 7;
     ES_TRY(es_run_option_int(run, "repeats", 1, 1000, &repeats, err));
-    float *a = es_alloc((size_t)n, 4, err), *b = es_alloc((size_t)n, 4, err), *c = es_alloc((size_t)n, 4, err);
+    float *a = es_alloc((size_t)n, 4, err), *b = es_alloc((size_t)n, 4, err),
+          *c = es_alloc((size_t)n, 4, err);
     double *s = es_alloc((size_t)repeats, sizeof *s, err), peak = es_k_peak_gflops(es_run_threads(run), 0.3);
     int rc = a && b && c && s ? 0 : -ES_EIO;
     struct es_rng r = es_rng_make(1, ES_RNG_BENCH, 0, 0, 0);
@@ -40,13 +41,14 @@ static int bench_gemm(struct es_run *run, struct es_err *err) {
         int64_t M = shape[i].m, N = shape[i].n, K = shape[i].k;
         for (int64_t q = -1; q < repeats; q++) {
             double begin_s = es_now_s();
-            es_k_gemm(shape[i].ta, shape[i].tb, M, N, K, 1, a, shape[i].ta ? M : K, b, shape[i].tb ? K : N, 0, c, N);
+            es_k_gemm(shape[i].ta, shape[i].tb, M, N, K, 1, a, shape[i].ta ? M : K, b, shape[i].tb ? K : N, 0,
+                      c, N);
             if (q >= 0) s[q] = es_now_s() - begin_s;
         }
         qsort(s, (size_t)repeats, sizeof *s, compare);
         double gflops = 2e-9 * (double)M * (double)N * (double)K / s[repeats / 2];
-        es_run_print(run, "%-14s %6lld %6lld %6lld %10.1f %8.3f\n", shape[i].op, (long long)M, (long long)N, (long long)K, gflops,
-                     gflops / peak);
+        es_run_print(run, "%-14s %6lld %6lld %6lld %10.1f %8.3f\n", shape[i].op, (long long)M, (long long)N,
+                     (long long)K, gflops, gflops / peak);
         struct es_json *j = es_run_json(run);
         es_json_begin_object(j);
         es_json_put_string(j, "op", shape[i].op);
@@ -70,7 +72,8 @@ static int bench_frontend(struct es_run *run, struct es_err *err) {
     const char *model = es_run_option(run, "model") ? es_run_option(run, "model") : "atst";
     int kind = es_frontend_kind_from_name(model);
     double clips = 0;
-    if (kind < 0) return es_err_set(err, ES_EUSAGE, "--model: got %s, want crnn, atst, fpasst or beats", model);
+    if (kind < 0)
+        return es_err_set(err, ES_EUSAGE, "--model: got %s, want crnn, atst, fpasst or beats", model);
     ES_TRY(es_frontend_bench((enum es_frontend_kind)kind, 2.0, &clips, err));
     es_run_print(run, "%s: %.1f clips/s, %.0f times real time\n", model, clips, 10 * clips);
     struct es_json *j = es_run_json(run);
@@ -83,16 +86,21 @@ static int bench_frontend(struct es_run *run, struct es_err *err) {
 }
 
 static int bench_step(struct es_run *run, struct es_err *err) {
-    const char *phase = es_run_option(run, "phase"), *precision = es_run_option(run, "precision"), *model = es_run_option(run, "model");
-    struct es_bench_step_params p = {.phase = ES_PHASE_PRETRAIN, .steps = 3, .verify = !es_run_flag(run, "no-verify")};
+    const char *phase = es_run_option(run, "phase"), *precision = es_run_option(run, "precision"),
+               *model = es_run_option(run, "model");
+    struct es_bench_step_params p = {
+        .phase = ES_PHASE_PRETRAIN, .steps = 3, .verify = !es_run_flag(run, "no-verify")};
     struct es_bench_step b;
     int64_t batch = 0, steps = 3, depth = 0;
     for (int i = 0; phase && i < 3; i++)
         if (strcmp(phase, es_phase_names[i]) == 0) p.phase = (enum es_phase)i;
     if (precision && strcmp(precision, "fp32") != 0)
-        return es_err_set(err, ES_EUSAGE, "--precision: got %s, want fp32 (bf16 is not available in this version)", precision);
+        return es_err_set(err, ES_EUSAGE,
+                          "--precision: got %s, want fp32 (bf16 is not available in this version)",
+                          precision);
     if (model && strcmp(model, "atst") != 0)
-        return es_err_set(err, ES_EUSAGE, "--model: got %s, want atst (the others are not available in this version)", model);
+        return es_err_set(err, ES_EUSAGE,
+                          "--model: got %s, want atst (the others are not available in this version)", model);
     ES_TRY(es_run_option_int(run, "batch", 1, ES_LEAF_CLIPS, &batch, err));
     ES_TRY(es_run_option_int(run, "steps", 1, 1000, &steps, err));
     ES_TRY(es_run_option_int(run, "depth", 1, 32, &depth, err));
@@ -100,10 +108,15 @@ static int bench_step(struct es_run *run, struct es_err *err) {
     p.steps = (int)steps;
     p.depth = (int)depth;
     ES_TRY(es_bench_step_all(es_run_comm(run), &p, &b, err));
-    es_run_print(run, "atst %s fp32: %d ranks x %d threads, %d clips a leaf\n", es_phase_names[p.phase], b.ranks, b.threads, b.batch);
-    es_run_print(run, "%.3f clips/s, %.1f GFLOP/s of matrix products, %.3f of the peak %.1f, %.2f GiB a rank, gradient error %.2e\n",
-                 b.clips_per_s, b.gemm_gflops_per_s, b.mfu, b.peak_gflops_per_s, (double)b.peak_rss_bytes / 1073741824.0, b.verified);
-    for (int k = 0; k < ES_N_TIMES; k++) es_run_print(run, "  %-15s %8.3f s a step\n", es_time_names[k], b.time[k]);
+    es_run_print(run, "atst %s fp32: %d ranks x %d threads, %d clips a leaf\n", es_phase_names[p.phase],
+                 b.ranks, b.threads, b.batch);
+    es_run_print(run,
+                 "%.3f clips/s, %.1f GFLOP/s of matrix products, %.3f of the peak %.1f, %.2f GiB a rank, "
+                 "gradient error %.2e\n",
+                 b.clips_per_s, b.gemm_gflops_per_s, b.mfu, b.peak_gflops_per_s,
+                 (double)b.peak_rss_bytes / 1073741824.0, b.verified);
+    for (int k = 0; k < ES_N_TIMES; k++)
+        es_run_print(run, "  %-15s %8.3f s a step\n", es_time_names[k], b.time[k]);
     struct es_json *j = es_run_json(run);
     es_json_begin_object(j);
     es_json_put_string(j, "model", "atst");
@@ -121,7 +134,8 @@ static int bench_step(struct es_run *run, struct es_err *err) {
     es_json_key(j, "phases");
     es_json_begin_object(j);
     es_json_put_number(j, "frontend", b.frontend_s);
-    for (int k = ES_TIME_AUGMENT; k <= ES_TIME_OPTIMIZER; k++) es_json_put_number(j, es_time_names[k], b.time[k]);
+    for (int k = ES_TIME_AUGMENT; k <= ES_TIME_OPTIMIZER; k++)
+        es_json_put_number(j, es_time_names[k], b.time[k]);
     es_json_end_object(j);
     es_json_end_object(j);
     return 0;
@@ -134,8 +148,10 @@ static int bench_reduce(struct es_run *run, struct es_err *err) {
     es_run_print(run, "%-30s %10s %12s\n", "algorithm", "seconds", "GiB/s");
     for (int i = 0; es_reducer_bench_algorithm(i); i++) {
         double s = 0;
-        ES_TRY(es_reducer_bench_all(es_run_comm(run), bytes, es_reducer_bench_algorithm(i), (int)repeats, &s, err));
-        es_run_print(run, "%-30s %10.4f %12.3f\n", es_reducer_bench_algorithm(i), s, (double)bytes / s / 1073741824.0);
+        ES_TRY(es_reducer_bench_all(es_run_comm(run), bytes, es_reducer_bench_algorithm(i), (int)repeats, &s,
+                                    err));
+        es_run_print(run, "%-30s %10.4f %12.3f\n", es_reducer_bench_algorithm(i), s,
+                     (double)bytes / s / 1073741824.0);
         struct es_json *j = es_run_json(run);
         es_json_begin_object(j);
         es_json_put_int(j, "ranks", es_comm_size(es_run_comm(run)));
@@ -152,7 +168,8 @@ int es_job_bench(struct es_run *run, struct es_err *err) {
     static const struct {
         const char *name;
         int (*run)(struct es_run *, struct es_err *);
-    } kinds[] = {{"gemm", bench_gemm}, {"frontend", bench_frontend}, {"step", bench_step}, {"reduce", bench_reduce}};
+    } kinds[] = {
+        {"gemm", bench_gemm}, {"frontend", bench_frontend}, {"step", bench_step}, {"reduce", bench_reduce}};
     const char *kind = es_run_operand(run, 0);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kind, kinds[i].name) == 0) return es_run_check(run) ? 0 : kinds[i].run(run, err);
@@ -171,12 +188,13 @@ static const struct es_job_option options[] = {
     {"repeats", "N", "gemm, reduce: measured repeats", NULL, false},
     {NULL, NULL, NULL, NULL, false}};
 
-const struct es_job_spec es_job_bench_spec = {.name = "bench",
-                                              .purpose = "measure matrix products, frontends, training steps, gradient sums",
-                                              .synopsis = "gemm|frontend|step|reduce [options]",
-                                              .options = options,
-                                              .operands_min = 1,
-                                              .operands_max = 1,
-                                              .operands = "gemm|frontend|step|reduce",
-                                              .example = "earshot bench step --model atst --phase pretrain --batch 8 --depth 2 --json -",
-                                              .run = es_job_bench};
+const struct es_job_spec es_job_bench_spec = {
+    .name = "bench",
+    .purpose = "measure matrix products, frontends, training steps, gradient sums",
+    .synopsis = "gemm|frontend|step|reduce [options]",
+    .options = options,
+    .operands_min = 1,
+    .operands_max = 1,
+    .operands = "gemm|frontend|step|reduce",
+    .example = "earshot bench step --model atst --phase pretrain --batch 8 --depth 2 --json -",
+    .run = es_job_bench};

@@ -39,7 +39,8 @@ int es_job_demo(struct es_run *run, struct es_err *err) {
     p.sounds = sounds_folder(run);
     p.seed = (uint64_t)seed;
     p.clips = (int)clips;
-    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) *counts[i].value = es_config_int(cfg, counts[i].key);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        *counts[i].value = es_config_int(cfg, counts[i].key);
     p.maestro_seconds = es_config_double(cfg, "demo.maestro_seconds");
     p.snr_min_db = es_config_double(cfg, "demo.snr_min_db");
     p.snr_max_db = es_config_double(cfg, "demo.snr_max_db");
@@ -58,16 +59,19 @@ int es_job_demo(struct es_run *run, struct es_err *err) {
 
 static const struct es_job_option options[] = {
     {"out", "DIR", "folder to write", NULL, false},
-    {"sounds", "DIR", "folder with manifest.tsv and audio/; default $EARSHOT_SOUNDS, ../shared/data, else synthesis", NULL, false},
+    {"sounds", "DIR",
+     "folder with manifest.tsv and audio/; default $EARSHOT_SOUNDS, ../shared/data, else synthesis", NULL,
+     false},
     {"seed", "N", "another corpus; default run.seed", NULL, false},
     {"clips", "N", "base size: strongly labelled clips; the other sets follow", NULL, false},
     {NULL, NULL, NULL, NULL, false}};
 
-const struct es_job_spec es_job_demo_spec = {.name = "demo",
-                                             .purpose = "write a demo corpus: AudioSet-strong-, DESED- and MAESTRO-like sets",
-                                             .synopsis = "--out DIR [--sounds DIR] [--seed N] [--clips N]",
-                                             .options = options,
-                                             .long_running = true,
-                                             .sections = "demo run",
-                                             .example = "mpiexec -n 2 earshot demo --out build/quickstart/demo",
-                                             .run = es_job_demo};
+const struct es_job_spec es_job_demo_spec = {
+    .name = "demo",
+    .purpose = "write a demo corpus: AudioSet-strong-, DESED- and MAESTRO-like sets",
+    .synopsis = "--out DIR [--sounds DIR] [--seed N] [--clips N]",
+    .options = options,
+    .long_running = true,
+    .sections = "demo run",
+    .example = "mpiexec -n 2 earshot demo --out build/quickstart/demo",
+    .run = es_job_demo};

@@ -13,8 +13,8 @@ int es_job_train(struct es_run *run, struct es_err *err) {
     if (rc < 0) return rc;
     char digest[17];
     es_hash_hex(s.digest, digest);
-    es_run_print(run, "step %lld of %lld, loss %.6g, parameters_digest %s\n", (long long)s.step, (long long)s.total_steps, s.loss,
-                 digest);
+    es_run_print(run, "step %lld of %lld, loss %.6g, parameters_digest %s\n", (long long)s.step,
+                 (long long)s.total_steps, s.loss, digest);
     struct es_json *j = es_run_json(run);
     es_json_begin_object(j);
     es_json_put_int(j, "step", s.step);
@@ -34,7 +34,8 @@ int es_job_train(struct es_run *run, struct es_err *err) {
 }
 
 static const struct es_job_option options[] = {
-    {"resume", "WHAT", "auto (default): from run.dir's last checkpoint when there is one; never; or a checkpoint", NULL, false},
+    {"resume", "WHAT",
+     "auto (default): from run.dir's last checkpoint when there is one; never; or a checkpoint", NULL, false},
     {"init-only", NULL, "write the initial checkpoint (step 0) and stop: an untrained model", NULL, false},
     {NULL, NULL, NULL, NULL, false}};
 
@@ -45,6 +46,7 @@ const struct es_job_spec es_job_train_spec = {
     .options = options,
     .needs_config = true,
     .long_running = true,
-    .sections = "phase threads_per_rank run model crnn pretrain data train optimizer schedule loss ema augment quirks metrics checkpoint watchdog",
+    .sections = "phase threads_per_rank run model crnn pretrain data train optimizer schedule loss ema "
+                "augment quirks metrics checkpoint watchdog",
     .example = "mpiexec -n 2 earshot train --config configs/toy/pretrain-atst.yaml",
     .run = es_job_train};

@@ -27,35 +27,37 @@ struct es_dataset_params {
 };
 
 /* Agreed on all ranks: same stores, same digests. A clip without pseudo-labels is an error that lists the first missing names. */
-int es_dataset_open_all(struct es_dataset **d, const struct es_comm *c, const struct es_dataset_params *p, struct es_err *err);
+int es_dataset_open_all(struct es_dataset **d, const struct es_comm *c, const struct es_dataset_params *p,
+                        struct es_err *err);
 void es_dataset_close(struct es_dataset **d);
 const int64_t *es_dataset_counts(const struct es_dataset *d); /* [ES_N_SETS] */
 int es_dataset_classes(const struct es_dataset *d);
 int es_dataset_frames(const struct es_dataset *d);
 bool es_dataset_has_pseudo(const struct es_dataset *d);
 uint64_t es_dataset_digest(const struct es_dataset *d); /* of stores, exclusions and pseudo-labels */
-bool es_dataset_threaded(const struct es_dataset *d);  /* every store may be read from a thread */
+bool es_dataset_threaded(const struct es_dataset *d);   /* every store may be read from a thread */
 
 struct es_dataset_leaf {
-    float *wave;   /* [n, ES_DATASET_SAMPLES] */
-    float *labels; /* stages: [n,K,T]; pre-training: [n,T,K] */
-    float *weak;   /* [n,K] clip-level targets (stages) */
-    uint8_t *mask; /* [n,K] (stages) */
-    float *pseudo; /* as labels, or NULL */
+    float *wave;    /* [n, ES_DATASET_SAMPLES] */
+    float *labels;  /* stages: [n,K,T]; pre-training: [n,T,K] */
+    float *weak;    /* [n,K] clip-level targets (stages) */
+    uint8_t *mask;  /* [n,K] (stages) */
+    float *pseudo;  /* as labels, or NULL */
     float *scratch; /* ES_DATASET_SAMPLES + 2 K T floats */
     int16_t *pcm;   /* ES_DATASET_SAMPLES */
 };
-int es_dataset_read_leaf(struct es_dataset *d, int64_t step, const struct es_leaf_plan *plan, struct es_dataset_leaf *out,
-                         struct es_err *err);
+int es_dataset_read_leaf(struct es_dataset *d, int64_t step, const struct es_leaf_plan *plan,
+                         struct es_dataset_leaf *out, struct es_err *err);
 
 /* Reads ahead: one thread prepares the next leaf of a fixed sequence while the caller computes the last one. The thread calls
  * neither MPI nor HDF5. next(ctx, i, &step, &leaf) names the i-th leaf of this rank and returns false at the end. */
 struct es_loader;
 typedef bool (*es_loader_next_fn)(void *ctx, int64_t i, int64_t *step, int *leaf);
-int es_loader_new(struct es_loader **l, struct es_dataset *d, const struct es_plan_params *pp, es_loader_next_fn next, void *ctx,
-                  struct es_err *err);
+int es_loader_new(struct es_loader **l, struct es_dataset *d, const struct es_plan_params *pp,
+                  es_loader_next_fn next, void *ctx, struct es_err *err);
 void es_loader_free(struct es_loader **l);
 /* The next leaf in sequence, with its plan; valid until the call after. Returns the error of reading it. */
-int es_loader_get(struct es_loader *l, const struct es_leaf_plan **plan, struct es_dataset_leaf **leaf, struct es_err *err);
+int es_loader_get(struct es_loader *l, const struct es_leaf_plan **plan, struct es_dataset_leaf **leaf,
+                  struct es_err *err);
 
 #endif

@@ -13,8 +13,8 @@
 
 struct es_forward;
 /* params: values to use (borrowed). floor_per_batch: quirks.atst_floor: batch. */
-int es_forward_new(struct es_forward **f, const struct es_net *net, struct es_params *params, int block, bool floor_per_batch,
-                   struct es_err *err);
+int es_forward_new(struct es_forward **f, const struct es_net *net, struct es_params *params, int block,
+                   bool floor_per_batch, struct es_err *err);
 void es_forward_free(struct es_forward **f);
 int es_forward_block(const struct es_forward *f);
 int es_forward_frames(const struct es_forward *f);  /* T of the logits */

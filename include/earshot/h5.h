@@ -10,18 +10,21 @@
  * done:
  *     es_h5_close(&f);
  *
- * Writing. All ranks of a communicator (or one process: comm NULL) create a file together under a temporary name, describe and
- * write it in the same order, and commit it: flush, close, fsync, rename, fsync of the folder. A reader never sees half a file.
+ * Writing. All ranks of a communicator (or one process: comm NULL) write a file together under a temporary name and commit
+ * it: flush, close, fsync, rename, fsync of the folder. A reader never sees half a file. Rank 0 describes, all ranks write:
  *
- *     es_h5_create_all(&f, comm, "x.h5", "store", 1, err)    may fail: agreed on all ranks
- *     es_h5_make_all, es_h5_write_rows_all, es_h5_put_all, es_h5_attr_*   return nothing: the first error of a rank sticks to f
- *     es_h5_status_all(f, err)                               optional: agree now (before hours of work)
- *     es_h5_seal_all(f, &digest, err)                        optional: all data are on disk; rank 0 adds last attributes
- *     es_h5_commit_all(&f, NULL, err)                        agreed result; on failure nothing is left behind
- *     es_h5_close_all(&f)                                    instead of commit: gives up, removes the temporary file
+ *     es_h5_create_all(&f, comm, "x.h5", "store", 1, err)   may fail: agreed on all ranks
+ *     es_h5_make_all, es_h5_put_all, es_h5_attr_*_all       rank 0 works, the others only pass by
+ *     es_h5_share_all(f, err)                               all ranks open the file by MPI-IO; nothing new can be described now
+ *     es_h5_write_rows_all(f, ...)                          each rank its rows
+ *     es_h5_seal_all(f, &digest, err)                       optional: all data are on disk; rank 0 adds last attributes
+ *     es_h5_commit_all(&f, NULL, err)                       agreed result; on failure nothing is left behind
+ *     es_h5_close_all(&f)                                   instead of commit: gives up, removes the temporary file
  *
- * So no rank leaves between a local failure and the next collective. A file never depends on the number of ranks: contiguous
- * data sets, superblock <= 2, fixed-length strings, no filters. With one rank the serial driver is used, else MPI-IO.
+ * Without es_h5_share_all rank 0 alone writes rows; or the ranks pwrite at es_h5_offset_all beside HDF5.
+ * Calls that return nothing keep the first error of a rank in f; it comes out, agreed, at the next call that has err (early:
+ * es_h5_status_all), and no rank leaves between a local failure and the next collective. A file never depends on the number of
+ * ranks: contiguous data sets, superblock <= 2, fixed-length strings, no filters. With one rank no MPI-IO is used.
  *
  * Every file carries the root attributes earshot_kind, earshot_version (layout of that kind, an integer), commit, created.
  * Errors: ES_EIO when the system refuses (missing, permission, disk full), ES_EDATA when the content is not as wanted.
@@ -123,42 +126,45 @@ int es_h5_attr_get_strings(const struct es_h5 *f, const char *object, const char
 /* ---- writing; collective over comm (NULL: this process alone). Arguments are the same on all ranks unless said otherwise. */
 int es_h5_create_all(struct es_h5 **f, const struct es_comm *comm, const char *path, const char *kind,
                      int version, struct es_err *err);
-/* A file that grows in `path`.part and survives a crash once es_h5_flush_all was called: create, or continue an existing one
- * (ES_EDATA when it is damaged). es_h5_close_all keeps it; es_h5_commit_all renames it to path. A resumed file can be read
- * and written, by all ranks together. */
+/* A file that grows in `path`.part and survives a crash once es_h5_share_all was called: es_h5_close_all keeps it,
+ * es_h5_commit_all renames it to path, es_h5_resume_part_all opens it again, shared. */
 int es_h5_create_part_all(struct es_h5 **f, const struct es_comm *comm, const char *path, const char *kind,
                           int version, struct es_err *err);
 int es_h5_resume_part_all(struct es_h5 **f, const struct es_comm *comm, const char *path, struct es_err *err);
-/* A group whose members keep their order; groups in between are made by es_h5_make_all itself. */
+
+/* Describing: a group whose members keep their order (other groups are made by es_h5_make_all itself); a data set without
+ * content; a whole data set (data: rank 0's). */
 void es_h5_group_all(struct es_h5 *f, const char *name);
 void es_h5_make_all(struct es_h5 *f, const char *name, enum es_h5_type type, int ndim, const int64_t *dim);
-/* Each rank writes its own rows row0 .. row0+n-1 (per rank; n may be 0; no overlap), one contiguous slab. data: per rank. */
-void es_h5_write_rows_all(struct es_h5 *f, const char *name, enum es_h5_type type, int64_t row0, int64_t n,
-                          const void *data);
-/* Make and write a whole data set that every rank holds (data same on all ranks; one of them writes). */
 void es_h5_put_all(struct es_h5 *f, const char *name, enum es_h5_type type, int ndim, const int64_t *dim,
                    const void *data);
 /* [n] fixed-length strings, zero-padded to the longest (at least 1 byte). */
 void es_h5_put_strings_all(struct es_h5 *f, const char *name, int64_t n, const char *const *strings);
 /* One text as a scalar data set. */
 void es_h5_put_text_all(struct es_h5 *f, const char *name, const char *text);
-/* Create or replace an attribute. */
+/* Create or replace an attribute; while describing, or after es_h5_seal_all. */
 void es_h5_attr_i64_all(struct es_h5 *f, const char *object, const char *name, int64_t v);
 void es_h5_attr_u64_all(struct es_h5 *f, const char *object, const char *name, uint64_t v);
 void es_h5_attr_f64_all(struct es_h5 *f, const char *object, const char *name, double v);
 void es_h5_attr_text_all(struct es_h5 *f, const char *object, const char *name, const char *text);
 void es_h5_attr_strings_all(struct es_h5 *f, const char *object, const char *name, int64_t n,
                             const char *const *strings);
+/* The name the file has now (temporary), and the byte offset of a data set for pwrite beside HDF5 (rank 0's answer to all; -1:
+ * none). Before writing there: es_h5_flush_all. */
+const char *es_h5_path_now(const struct es_h5 *f);
+int64_t es_h5_offset_all(const struct es_h5 *f, const char *name);
+
+int es_h5_share_all(struct es_h5 *f, struct es_err *err);
+/* Each rank writes its own rows row0 .. row0+n-1 (per rank; n may be 0; no overlap), one contiguous slab, data per rank. Not
+ * shared: rank 0 alone, n = 0 elsewhere. */
+void es_h5_write_rows_all(struct es_h5 *f, const char *name, enum es_h5_type type, int64_t row0, int64_t n,
+                          const void *data);
 /* Records an error of the caller (a failed read, for example) so that it comes out at the next agreement. Not collective. */
 void es_h5_fail(struct es_h5 *f, const struct es_err *why);
 int es_h5_status_all(struct es_h5 *f, struct es_err *err);
 /* Flushes to the disk (fsync) and agrees. */
 int es_h5_flush_all(struct es_h5 *f, struct es_err *err);
-/* The name the file has now (temporary), and the byte offset of a data set for pwrite by several ranks; -1 when unknown. */
-const char *es_h5_path_now(const struct es_h5 *f);
-int64_t es_h5_offset(const struct es_h5 *f, const char *name);
-/* Ends the collective phase: data on disk, digest (may be NULL) of all data sets computed by all ranks. Afterwards only
- * attributes may be written, by rank 0 (the calls stay collective in form and do nothing elsewhere). */
+/* All data on disk; digest (may be NULL) of all data sets, computed by all ranks. */
 int es_h5_seal_all(struct es_h5 *f, uint64_t *digest, struct es_err *err);
 /* keep (may be NULL): the file that stood at path until now stays reachable under this name. */
 int es_h5_commit_all(struct es_h5 **f, const char *keep, struct es_err *err);

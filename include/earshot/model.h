@@ -20,13 +20,14 @@ struct es_model { /* plain; filled by es_model_open_all */
 };
 
 /* which: "student" or "teacher". Collective; errors agreed, naming file and entry. */
-int es_model_open_all(struct es_model **m, const struct es_comm *c, const char *path, const char *which, struct es_err *err);
+int es_model_open_all(struct es_model **m, const struct es_comm *c, const char *path, const char *which,
+                      struct es_err *err);
 void es_model_close(struct es_model **m);
 
 /* Fills the values of params from the entries below group ("/student", "/" for weights files). Entries of the transformer are
  * found under any of the prefixes that pre-training, stages and public files use. all: every entry must be there; else only the
  * transformer's are taken. Missing or mis-shaped entries: ES_EDATA, the first five by name. */
-int es_model_fill(const struct es_h5 *f, const char *group, const struct es_net *net, struct es_params *params, bool all,
-                  struct es_err *err);
+int es_model_fill(const struct es_h5 *f, const char *group, const struct es_net *net,
+                  struct es_params *params, bool all, struct es_err *err);
 
 #endif

@@ -12,11 +12,12 @@
 int es_predict_read(const struct es_store *s, int64_t clip, float *wave, int16_t *pcm, struct es_err *err);
 
 /* Clips of a store: all, or those of a subset (-1: any) and split (-1: any). *ids is new. */
-int es_predict_list(const struct es_store *s, int subset, int split, int64_t **ids, int64_t *n, struct es_err *err);
+int es_predict_list(const struct es_store *s, int subset, int split, int64_t **ids, int64_t *n,
+                    struct es_err *err);
 
 /* logits [n,T,K] out on every rank. Collective; errors agreed. */
-int es_predict_clips_all(const struct es_comm *c, struct es_forward *f, const struct es_store *s, const int64_t *ids, int64_t n,
-                         float *logits, struct es_err *err);
+int es_predict_clips_all(const struct es_comm *c, struct es_forward *f, const struct es_store *s,
+                         const int64_t *ids, int64_t n, float *logits, struct es_err *err);
 
 struct es_predict_file { /* what `earshot predict` writes */
     const char *out;
@@ -25,7 +26,8 @@ struct es_predict_file { /* what `earshot predict` writes */
     const char *which;             /* "student", "teacher" */
 };
 /* The same to a predictions file, written by row blocks as they come, resumed when a part of it is there. */
-int es_predict_file_all(const struct es_comm *c, struct es_forward *f, const struct es_store *s, const int64_t *ids, int64_t n,
-                        const struct es_predict_file *file, struct es_err *err);
+int es_predict_file_all(const struct es_comm *c, struct es_forward *f, const struct es_store *s,
+                        const int64_t *ids, int64_t n, const struct es_predict_file *file,
+                        struct es_err *err);
 
 #endif

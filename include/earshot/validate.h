@@ -14,7 +14,8 @@ struct es_validation {
     int64_t n_clips;
 };
 /* Collective; the same result on all ranks. median_frames [27] in the stages, NULL: 9 frames for every class. */
-int es_validate_all(const struct es_comm *c, struct es_forward *f, struct es_store *const *stores, int n_stores, bool pretrain,
-                    const int *median_frames, struct es_validation *out, struct es_err *err);
+int es_validate_all(const struct es_comm *c, struct es_forward *f, struct es_store *const *stores,
+                    int n_stores, bool pretrain, const int *median_frames, struct es_validation *out,
+                    struct es_err *err);
 
 #endif

@@ -20,24 +20,27 @@ struct es_forward {
 static struct es_tensor *graph(struct es_forward *f, struct es_tape *t, struct es_tensor **attention) {
     const struct es_net_config *c = es_net_config(f->net);
     es_tape_reset(t, 0, 0);
-    struct es_tensor *x = es_tape_input(t, "features", 4, (int64_t[]){f->block, 1, c->transformer.n_mels, f->feature_frames},
-                                        f->features, false);
+    struct es_tensor *x =
+        es_tape_input(t, "features", 4, (int64_t[]){f->block, 1, c->transformer.n_mels, f->feature_frames},
+                      f->features, false);
     *attention = NULL;
     if (c->pretrain) return es_net_pretrain(f->net, t, x);
     struct es_tensor *z = es_net_embed(f->net, t, x), *logits;
-    struct es_tensor *m =
-        es_tape_input(t, "crnn_log", 4, (int64_t[]){f->block, 1, f->crnn_frames, c->crnn_mels}, f->mel_log, false);
+    struct es_tensor *m = es_tape_input(
+        t, "crnn_log", 4, (int64_t[]){f->block, 1, f->crnn_frames, c->crnn_mels}, f->mel_log, false);
     es_net_sed(f->net, t, m, z, &logits, attention);
     es_tape_drop(t, z);
     return logits;
 }
 
 /* scratch = pool = 0: dry. The leaf arena stays empty: this tape does not record. */
-static int new_tape(struct es_forward *f, struct es_params *params, size_t scratch, size_t pool, struct es_err *err) {
+static int new_tape(struct es_forward *f, struct es_params *params, size_t scratch, size_t pool,
+                    struct es_err *err) {
     ES_TRY(es_arena_new(&f->leaf, "leaf", scratch > 0 ? 64 : 0, err));
     ES_TRY(es_arena_new(&f->scratch, "scratch", scratch, err));
     ES_TRY(es_pool_new(&f->pool, "pool", pool, err));
-    struct es_tape_params tp = {params, f->leaf, f->scratch, f->pool, false, false, 0, ES_RNG_STUDENT_DROPOUT};
+    struct es_tape_params tp = {params, f->leaf, f->scratch, f->pool,
+                                false,  false,   0,          ES_RNG_STUDENT_DROPOUT};
     return es_tape_new(&f->tape, &tp, err);
 }
 
@@ -79,8 +82,8 @@ static int set_up(struct es_forward *f, struct es_params *params, bool floor_per
     return new_tape(f, params, need_scratch, need_pool, err);
 }
 
-int es_forward_new(struct es_forward **f, const struct es_net *net, struct es_params *params, int block, bool floor_per_batch,
-                   struct es_err *err) {
+int es_forward_new(struct es_forward **f, const struct es_net *net, struct es_params *params, int block,
+                   bool floor_per_batch, struct es_err *err) {
     *f = es_alloc(1, sizeof **f, err);
     if (!*f) return -ES_EIO;
     (*f)->net = net;
@@ -103,18 +106,29 @@ void es_forward_free(struct es_forward **f) {
     es_free(f);
 }
 
-int es_forward_block(const struct es_forward *f) { return f->block; }
-int es_forward_frames(const struct es_forward *f) { return f->frames; }
-int es_forward_classes(const struct es_forward *f) { return f->classes; }
-float *es_forward_waves(struct es_forward *f) { return f->waves; }
+int es_forward_block(const struct es_forward *f) {
+    return f->block;
+}
+int es_forward_frames(const struct es_forward *f) {
+    return f->frames;
+}
+int es_forward_classes(const struct es_forward *f) {
+    return f->classes;
+}
+float *es_forward_waves(struct es_forward *f) {
+    return f->waves;
+}
 
 int es_forward_run(struct es_forward *f, int n, float *logits, float *attention, struct es_err *err) {
     const struct es_net_config *c = es_net_config(f->net);
     ES_ASSERT(n >= 1 && n <= f->block);
-    memset(f->waves + (size_t)n * ES_CLIP_SAMPLES, 0, (size_t)(f->block - n) * ES_CLIP_SAMPLES * sizeof(float));
-    ES_TRY(es_frontend_run(f->transformer_mel, f->block, ES_CLIP_SAMPLES, f->waves, f->features, f->scratch_mel, err));
+    memset(f->waves + (size_t)n * ES_CLIP_SAMPLES, 0,
+           (size_t)(f->block - n) * ES_CLIP_SAMPLES * sizeof(float));
+    ES_TRY(es_frontend_run(f->transformer_mel, f->block, ES_CLIP_SAMPLES, f->waves, f->features,
+                           f->scratch_mel, err));
     if (f->crnn_mel) {
-        ES_TRY(es_frontend_run(f->crnn_mel, f->block, ES_CLIP_SAMPLES, f->waves, f->mel, f->scratch_mel, err));
+        ES_TRY(
+            es_frontend_run(f->crnn_mel, f->block, ES_CLIP_SAMPLES, f->waves, f->mel, f->scratch_mel, err));
         es_k_crnn_log(f->block, c->crnn_mels, f->crnn_frames, f->mel, f->mel_log);
     }
     struct es_tensor *att, *out = graph(f, f->tape, &att);

@@ -11,7 +11,8 @@
 static const char *const prefixes[] = {"as_model.model.atst.", "as_model.atst.", "model.atst.", "atst.", ""};
 
 /* Path of a parameter's entry in the file; false when there is none. */
-static bool locate(const struct es_h5 *f, const char *group, const struct es_net *net, const char *name, char *path, size_t size) {
+static bool locate(const struct es_h5 *f, const char *group, const struct es_net *net, const char *name,
+                   char *path, size_t size) {
     const char *slash = strcmp(group, "/") == 0 ? "" : "/";
     snprintf(path, size, "%s%s%s", group, slash, name);
     if (es_h5_has(f, path)) return true;
@@ -25,8 +26,8 @@ static bool locate(const struct es_h5 *f, const char *group, const struct es_net
     return false;
 }
 
-int es_model_fill(const struct es_h5 *f, const char *group, const struct es_net *net, struct es_params *params, bool all,
-                  struct es_err *err) {
+int es_model_fill(const struct es_h5 *f, const char *group, const struct es_net *net,
+                  struct es_params *params, bool all, struct es_err *err) {
     char list[640] = "";
     int wrong = 0;
     for (int i = 0; i < es_params_count(params); i++) {
@@ -45,11 +46,13 @@ int es_model_fill(const struct es_h5 *f, const char *group, const struct es_net 
             snprintf(what, sizeof what, "%lld elements, want %lld", (long long)info.n, (long long)p->n);
         }
         size_t used = strlen(list);
-        if (wrong++ < SHOWN) snprintf(list + used, sizeof list - used, "%s%s (%s)", wrong > 1 ? ", " : "", p->name, what);
+        if (wrong++ < SHOWN)
+            snprintf(list + used, sizeof list - used, "%s%s (%s)", wrong > 1 ? ", " : "", p->name, what);
     }
     if (wrong == 0) return 0;
-    return es_err_set(err, ES_EDATA, "%s: not a checkpoint of this model: %d entries below %s do not fit: %s%s", es_h5_path(f), wrong,
-                      group, list, wrong > SHOWN ? ", ..." : "");
+    return es_err_set(err, ES_EDATA,
+                      "%s: not a checkpoint of this model: %d entries below %s do not fit: %s%s",
+                      es_h5_path(f), wrong, group, list, wrong > SHOWN ? ", ..." : "");
 }
 
 /* Classes of a pre-training head, from the shape of its bias. */
@@ -89,7 +92,8 @@ done:
     return rc;
 }
 
-int es_model_open_all(struct es_model **m, const struct es_comm *c, const char *path, const char *which, struct es_err *err) {
+int es_model_open_all(struct es_model **m, const struct es_comm *c, const char *path, const char *which,
+                      struct es_err *err) {
     *m = es_alloc(1, sizeof **m, err);
     int rc = *m ? 0 : -ES_EIO;
     if (*m) snprintf((*m)->path, sizeof(*m)->path, "%s", path);

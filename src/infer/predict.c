@@ -8,26 +8,29 @@
 
 int es_predict_read(const struct es_store *s, int64_t clip, float *wave, int16_t *pcm, struct es_err *err) {
     int64_t n = es_store_length(s, clip);
-    if (n > ES_CLIP_SAMPLES) n = ES_CLIP_SAMPLES; /* upstream crops at random even here; we at 0 (ARCHITECTURE.md section 4) */
+    if (n > ES_CLIP_SAMPLES)
+        n = ES_CLIP_SAMPLES; /* upstream crops at random even here; we at 0 (ARCHITECTURE.md section 4) */
     ES_TRY(es_store_read_pcm(s, clip, 0, n, pcm, err));
     for (int64_t i = 0; i < n; i++) wave[i] = (float)pcm[i] * (1.0f / 32768.0f);
     memset(wave + n, 0, (size_t)(ES_CLIP_SAMPLES - n) * sizeof(float));
     return 0;
 }
 
-int es_predict_list(const struct es_store *s, int subset, int split, int64_t **ids, int64_t *n, struct es_err *err) {
+int es_predict_list(const struct es_store *s, int subset, int split, int64_t **ids, int64_t *n,
+                    struct es_err *err) {
     *n = 0;
     *ids = es_alloc((size_t)es_store_n_clips(s), sizeof **ids, err);
     if (!*ids) return -ES_EIO;
     for (int64_t i = 0; i < es_store_n_clips(s); i++)
-        if ((subset < 0 || (int)es_store_subset(s, i) == subset) && (split < 0 || es_store_split(s, i) == split))
+        if ((subset < 0 || (int)es_store_subset(s, i) == subset) &&
+            (split < 0 || es_store_split(s, i) == split))
             (*ids)[(*n)++] = i;
     return 0;
 }
 
 /* Reads and computes one block. */
-static int compute(struct es_forward *f, const struct es_store *s, const int64_t *ids, int n, int16_t *pcm, float *logits,
-                   struct es_err *err) {
+static int compute(struct es_forward *f, const struct es_store *s, const int64_t *ids, int n, int16_t *pcm,
+                   float *logits, struct es_err *err) {
     for (int i = 0; i < n; i++)
         ES_TRY(es_predict_read(s, ids[i], es_forward_waves(f) + (int64_t)i * ES_CLIP_SAMPLES, pcm, err));
     return es_forward_run(f, n, logits, NULL, err);
@@ -38,8 +41,8 @@ static int block_size(const struct es_forward *f, int64_t n, int64_t b) {
     return rest < es_forward_block(f) ? (int)rest : es_forward_block(f);
 }
 
-int es_predict_clips_all(const struct es_comm *c, struct es_forward *f, const struct es_store *s, const int64_t *ids, int64_t n,
-                         float *logits, struct es_err *err) {
+int es_predict_clips_all(const struct es_comm *c, struct es_forward *f, const struct es_store *s,
+                         const int64_t *ids, int64_t n, float *logits, struct es_err *err) {
     int64_t block = es_forward_block(f), n_blocks = (n + block - 1) / block;
     int64_t row = (int64_t)es_forward_frames(f) * es_forward_classes(f);
     int16_t *pcm = es_alloc(ES_CLIP_SAMPLES, sizeof *pcm, err);
@@ -51,15 +54,18 @@ int es_predict_clips_all(const struct es_comm *c, struct es_forward *f, const st
     es_free(&pcm);
     ES_TRY(es_err_agree_all(c, rc, err));
     for (int64_t b = 0; b < n_blocks; b++)
-        es_comm_bcast_all(c, logits + b * block * row, (size_t)(block_size(f, n, b) * row) * sizeof(float), (int)(b % size));
+        es_comm_bcast_all(c, logits + b * block * row, (size_t)(block_size(f, n, b) * row) * sizeof(float),
+                          (int)(b % size));
     return 0;
 }
 
 /* Round i: rank r takes the block i * size + r when it is there and not done; every rank makes every collective write. */
-int es_predict_file_all(const struct es_comm *c, struct es_forward *f, const struct es_store *s, const int64_t *ids, int64_t n,
-                        const struct es_predict_file *file, struct es_err *err) {
+int es_predict_file_all(const struct es_comm *c, struct es_forward *f, const struct es_store *s,
+                        const int64_t *ids, int64_t n, const struct es_predict_file *file,
+                        struct es_err *err) {
     struct es_predictions_writer *w = NULL;
-    int T = es_forward_frames(f), K = es_forward_classes(f), block = es_forward_block(f), size = es_comm_size(c);
+    int T = es_forward_frames(f), K = es_forward_classes(f), block = es_forward_block(f),
+        size = es_comm_size(c);
     const char **names = es_alloc((size_t)n, sizeof *names, err);
     int16_t *pcm = es_alloc(ES_CLIP_SAMPLES, sizeof *pcm, err);
     float *logits = es_alloc((size_t)block * (size_t)T * (size_t)K, sizeof *logits, err);

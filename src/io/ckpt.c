@@ -124,24 +124,35 @@ uint64_t ckpt_sum_all(const struct es_comm *comm, uint64_t mine, uint64_t *all) 
 
 /* ---- writing */
 
+static void make_moment(struct es_h5 *f, const struct es_comm *comm, const struct es_ckpt_state *s,
+                        const struct ckpt_plan *plan, bool second, uint64_t *scratch) {
+    const char *name = second ? "/adam/v" : "/adam/m";
+    uint64_t digest = 0;
+    for (int64_t piece = 0, skip = 0; piece < plan->n_pieces;) {
+        struct ckpt_batch b = ckpt_batch_at(plan, piece, skip);
+        ckpt_batch_copy(s, plan, &b, second, false);
+        digest += ckpt_digest_words(plan->buffer, b.file, b.n);
+        piece = b.next_piece;
+        skip = b.next_skip;
+    }
+    es_h5_make_all(f, name, ES_H5_F32, 1, &plan->n_total);
+    es_h5_attr_u64_all(f, name, "digest", ckpt_sum_all(comm, digest, scratch));
+}
+
 static void write_moment(struct es_h5 *f, const struct es_comm *comm, const struct es_ckpt_state *s,
-                         const struct ckpt_plan *plan, bool second, uint64_t *scratch) {
+                         const struct ckpt_plan *plan, bool second) {
     const char *name = second ? "/adam/v" : "/adam/m";
     int64_t rounds = es_comm_max_all(comm, plan->n_batches), piece = 0, skip = 0;
-    uint64_t digest = 0;
-    es_h5_make_all(f, name, ES_H5_F32, 1, &plan->n_total);
     for (int64_t i = 0; i < rounds; i++) {
         struct ckpt_batch b = {0};
         if (piece < plan->n_pieces) {
             b = ckpt_batch_at(plan, piece, skip);
             ckpt_batch_copy(s, plan, &b, second, false);
-            digest += ckpt_digest_words(plan->buffer, b.file, b.n);
             piece = b.next_piece;
             skip = b.next_skip;
         }
         es_h5_write_rows_all(f, name, ES_H5_F32, b.file, b.n, plan->buffer);
     }
-    es_h5_attr_u64_all(f, name, "digest", ckpt_sum_all(comm, digest, scratch));
 }
 
 static void write_index(struct es_h5 *f, const struct es_ckpt_state *s, const char **name, int64_t *offset,
@@ -167,15 +178,26 @@ static void array_digests(const struct es_comm *comm, const struct es_ckpt_array
     for (int i = 0; i < n; i++) digest[i] = digest[(size_t)(i % size) * (size_t)n + (size_t)i];
 }
 
-static void write_arrays(struct es_h5 *f, const struct es_comm *comm, const char *group,
-                         const struct es_ckpt_array *a, int n, uint64_t *digest) {
+static void make_arrays(struct es_h5 *f, const struct es_comm *comm, const char *group,
+                        const struct es_ckpt_array *a, int n, uint64_t *digest) {
     char path[512];
     es_h5_group_all(f, group);
     array_digests(comm, a, n, digest);
     for (int i = 0; i < n; i++) {
         snprintf(path, sizeof path, "%s/%s", group, a[i].name);
-        es_h5_put_all(f, path, a[i].type, a[i].ndim, a[i].dim, a[i].data);
+        es_h5_make_all(f, path, a[i].type, a[i].ndim, a[i].dim);
         es_h5_attr_u64_all(f, path, "digest", digest[i]);
+    }
+}
+
+/* Every rank holds all arrays: they take turns. */
+static void write_arrays(struct es_h5 *f, const struct es_comm *comm, const char *group,
+                         const struct es_ckpt_array *a, int n) {
+    char path[512];
+    for (int i = 0; i < n; i++) {
+        bool mine = i % es_comm_size(comm) == es_comm_rank(comm);
+        snprintf(path, sizeof path, "%s/%s", group, a[i].name);
+        es_h5_write_rows_all(f, path, a[i].type, 0, !mine ? 0 : a[i].ndim ? a[i].dim[0] : 1, a[i].data);
     }
 }
 
@@ -211,11 +233,16 @@ int es_ckpt_save_all(const struct es_comm *comm, const char *path, const char *k
     ES_GO(es_h5_create_all(&f, comm, path, "checkpoint", ES_CKPT_VERSION, err));
     write_meta(f, meta);
     es_h5_put_text_all(f, "/config", config);
-    write_arrays(f, comm, "/student", s->student, s->n_student, digest);
-    write_arrays(f, comm, "/teacher", s->teacher, s->n_teacher, digest);
+    make_arrays(f, comm, "/student", s->student, s->n_student, digest);
+    make_arrays(f, comm, "/teacher", s->teacher, s->n_teacher, digest);
     write_index(f, s, name, index, index + s->n_params);
-    write_moment(f, comm, s, &plan, false, digest);
-    write_moment(f, comm, s, &plan, true, digest);
+    make_moment(f, comm, s, &plan, false, digest);
+    make_moment(f, comm, s, &plan, true, digest);
+    ES_GO(es_h5_share_all(f, err));
+    write_arrays(f, comm, "/student", s->student, s->n_student);
+    write_arrays(f, comm, "/teacher", s->teacher, s->n_teacher);
+    write_moment(f, comm, s, &plan, false);
+    write_moment(f, comm, s, &plan, true);
     ES_GO(es_h5_seal_all(f, NULL, err)); /* every rank has written, the disk has it */
     es_h5_attr_i64_all(f, "/meta", "complete", 1);
     rc = es_h5_commit_all(&f, keep, err);

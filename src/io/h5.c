@@ -44,10 +44,6 @@ void h5_stick(struct es_h5 *f, const char *name, const char *what) {
     if (f->first.code == 0) h5_error(&f->first, ES_EIO, f->now, name, what);
 }
 
-bool h5_failed(const struct es_h5 *f) {
-    return f->skip || f->first.code != 0;
-}
-
 void es_h5_fail(struct es_h5 *f, const struct es_err *why) {
     if (f->first.code == 0) f->first = *why;
 }
@@ -82,18 +78,19 @@ static void file_free(struct es_h5 **f) {
     es_free(f);
 }
 
-/* File access: superblock <= 2, no lock (a reader never blocks a run), no sieve buffer (an error shows in its own call). */
-static hid_t access_new(const struct es_h5 *f) {
+/* Superblock <= 2: a kill leaves no status flag. No lock: a reader never blocks a run. */
+static hid_t access_new(struct es_h5 *f) {
     hid_t p = H5Pcreate(H5P_FILE_ACCESS);
     H5Pset_libver_bounds(p, H5F_LIBVER_EARLIEST, H5F_LIBVER_V18);
     H5Pset_file_locking(p, false, true);
-    H5Pset_sieve_buf_size(p, 0);
     H5Pset_fclose_degree(p, H5F_CLOSE_STRONG);
-    if (f->comm && f->size > 1) {
+    if (f->phase == H5_SHARED && f->size > 1) {
         const MPI_Comm *mpi = es_comm_mpi(f->comm);
         H5Pset_fapl_mpio(p, *mpi, MPI_INFO_NULL);
         H5Pset_coll_metadata_write(p, true);
         H5Pset_all_coll_metadata_ops(p, true);
+    } else if (f->phase != H5_READING) {
+        h5_use_driver(p, f);
     }
     return p;
 }
@@ -131,8 +128,9 @@ int es_h5_open(struct es_h5 **f, const char *path, const char *kind, int version
     int rc;
     ES_GO(file_new(f, path, "", err));
     ES_GO(check_readable(path, err));
+    if (es_fault_hit("h5open")) ES_GO(es_err_set(err, ES_EIO, "%s: cannot open (injected fault)", path));
     hid_t fapl = access_new(*f);
-    (*f)->file = es_fault_hit("h5open") ? -1 : H5Fopen(path, H5F_ACC_RDONLY, fapl);
+    (*f)->file = H5Fopen(path, H5F_ACC_RDONLY, fapl);
     H5Pclose(fapl);
     if ((*f)->file < 0)
         ES_GO(h5_error(err, ES_EDATA, path, "", "cannot be read as HDF5 (damaged or cut short?)"));
@@ -144,7 +142,7 @@ done:
 
 void es_h5_close(struct es_h5 **f) {
     if (!*f) return;
-    ES_ASSERT(!(*f)->writing);
+    ES_ASSERT((*f)->phase == H5_READING);
     if ((*f)->file >= 0) H5Fclose((*f)->file);
     file_free(f);
 }
@@ -223,14 +221,13 @@ static int make_empty(const struct es_h5 *f, struct es_err *err) {
     return 0;
 }
 
-static int open_writing(struct es_h5 **fp, const struct es_comm *comm, const char *path, bool part,
-                        bool create, struct es_err *err) {
-    struct es_err own = {0};
-    if (!err) err = &own;
+/* The struct, on all ranks or none. */
+static int writer_new(struct es_h5 **fp, const struct es_comm *comm, const char *path, bool part,
+                      enum h5_phase phase, struct es_err *err) {
     char tag[64] = ".part";
     if (!part) job_tag(comm, tag);
     int rc = file_new(fp, path, tag, err);
-    rc = comm ? es_err_agree_all(comm, rc, err) : rc; /* every rank has its struct */
+    if (comm) rc = es_err_agree_all(comm, rc, err);
     if (rc < 0) {
         file_free(fp);
         return rc;
@@ -239,89 +236,122 @@ static int open_writing(struct es_h5 **fp, const struct es_comm *comm, const cha
     f->comm = comm;
     f->rank = comm ? es_comm_rank(comm) : 0;
     f->size = comm ? es_comm_size(comm) : 1;
-    f->writing = true;
     f->keep_part = part;
-    if (f->rank == 0) rc = create ? make_empty(f, err) : check_readable(f->now, err);
-    if (rc == 0 && es_fault_hit("h5open"))
-        rc = es_err_set(err, ES_EIO, "%s: cannot %s (injected fault)", path, create ? "create" : "open");
-    ES_GO(agree(f, rc, err));
-    hid_t fapl = access_new(f), fcpl = H5Pcreate(H5P_FILE_CREATE);
-    H5Pset_link_creation_order(fcpl, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED);
-    f->file = create ? H5Fcreate(f->now, H5F_ACC_TRUNC, fcpl, fapl) : H5Fopen(f->now, H5F_ACC_RDWR, fapl);
+    f->phase = phase;
+    return 0;
+}
+
+static void open_again(struct es_h5 *f) {
+    hid_t fapl = access_new(f);
+    f->file = H5Fopen(f->now, H5F_ACC_RDWR, fapl);
     H5Pclose(fapl);
-    H5Pclose(fcpl);
-    if (f->file < 0) {
-        rc = h5_error(err, create ? ES_EIO : ES_EDATA, f->now, "",
-                      create ? "cannot create" : "cannot be read as HDF5");
-    } else if (f->size > 1) {
-        f->dxpl = H5Pcreate(H5P_DATASET_XFER);
-        H5Pset_dxpl_mpio(f->dxpl, H5FD_MPIO_COLLECTIVE);
-    }
-    ES_GO(agree(f, rc, err));
-done:
-    if (rc < 0) es_h5_close_all(fp);
-    return rc;
+    if (f->file < 0) h5_stick(f, "", "cannot open again");
 }
 
 static void common_attributes(struct es_h5 *f, const char *kind, int version) {
-    char now[32] = {0};
+    char now[32];
     es_time_iso(now);
-    if (f->comm) es_comm_bcast_all(f->comm, now, sizeof now, 0); /* metadata: the same on all ranks */
     es_h5_attr_text_all(f, "/", "earshot_kind", kind);
     es_h5_attr_i64_all(f, "/", "earshot_version", version);
     es_h5_attr_text_all(f, "/", "commit", es_version_commit());
     es_h5_attr_text_all(f, "/", "created", now);
 }
 
+static int create_file(struct es_h5 *f, struct es_err *err) {
+    ES_TRY(make_empty(f, err));
+    hid_t fapl = access_new(f), fcpl = H5Pcreate(H5P_FILE_CREATE);
+    H5Pset_link_creation_order(fcpl, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED);
+    f->file = H5Fcreate(f->now, H5F_ACC_TRUNC, fcpl, fapl);
+    H5Pclose(fcpl);
+    H5Pclose(fapl);
+    return f->file < 0 ? h5_error(err, ES_EIO, f->now, "", "cannot create") : 0;
+}
+
+static int create_all(struct es_h5 **fp, const struct es_comm *comm, const char *path, const char *kind,
+                      int version, bool part, struct es_err *err) {
+    struct es_err own = {0};
+    if (!err) err = &own;
+    ES_TRY(writer_new(fp, comm, path, part, H5_DESCRIBING, err));
+    struct es_h5 *f = *fp;
+    int rc = es_fault_hit("h5open") ? es_err_set(err, ES_EIO, "%s: cannot create (injected fault)", path) : 0;
+    if (f->rank == 0 && rc == 0) rc = create_file(f, err);
+    rc = agree(f, rc, err);
+    if (rc < 0)
+        es_h5_close_all(fp);
+    else
+        common_attributes(f, kind, version);
+    return rc;
+}
+
 int es_h5_create_all(struct es_h5 **f, const struct es_comm *comm, const char *path, const char *kind,
                      int version, struct es_err *err) {
-    ES_TRY(open_writing(f, comm, path, false, true, err));
-    common_attributes(*f, kind, version);
-    return 0;
+    return create_all(f, comm, path, kind, version, false, err);
 }
 
 int es_h5_create_part_all(struct es_h5 **f, const struct es_comm *comm, const char *path, const char *kind,
                           int version, struct es_err *err) {
-    ES_TRY(open_writing(f, comm, path, true, true, err));
-    common_attributes(*f, kind, version);
-    return 0;
+    return create_all(f, comm, path, kind, version, true, err);
 }
 
-int es_h5_resume_part_all(struct es_h5 **f, const struct es_comm *comm, const char *path,
-                          struct es_err *err) {
-    return open_writing(f, comm, path, true, false, err);
+static void close_file(struct es_h5 *f) {
+    if (f->file >= 0 && H5Fclose(f->file) < 0) h5_stick(f, "", "cannot write");
+    f->file = -1;
 }
 
-int es_h5_flush_all(struct es_h5 *f, struct es_err *err) {
-    if (!f->skip && f->file >= 0) {
-        if (H5Fflush(f->file, H5F_SCOPE_GLOBAL) < 0) h5_stick(f, "", "cannot write");
-        struct es_err e;
-        if (f->rank == 0 && es_h5_sync_path(f->now, &e) < 0) es_h5_fail(f, &e);
+/* All ranks open the file that rank 0 closed. */
+static int open_shared(struct es_h5 *f, struct es_err *err) {
+    f->phase = H5_SHARED;
+    if (es_fault_hit("h5open")) es_err_set(&f->first, ES_EIO, "%s: cannot open (injected fault)", f->now);
+    ES_TRY(agree_sticky(f, err));
+    open_again(f);
+    if (f->file >= 0 && f->size > 1) {
+        f->dxpl = H5Pcreate(H5P_DATASET_XFER);
+        H5Pset_dxpl_mpio(f->dxpl, H5FD_MPIO_COLLECTIVE);
     }
     return agree_sticky(f, err);
 }
 
+int es_h5_share_all(struct es_h5 *f, struct es_err *err) {
+    ES_ASSERT(f->phase == H5_DESCRIBING);
+    close_file(f);
+    ES_TRY(agree_sticky(f, err));
+    return open_shared(f, err);
+}
+
+int es_h5_resume_part_all(struct es_h5 **fp, const struct es_comm *comm, const char *path,
+                          struct es_err *err) {
+    struct es_err own = {0};
+    if (!err) err = &own;
+    ES_TRY(writer_new(fp, comm, path, true, H5_SHARED, err));
+    int rc = open_shared(*fp, err);
+    if (rc < 0) es_h5_close_all(fp);
+    return rc;
+}
+
+static void flush(struct es_h5 *f) {
+    struct es_err e;
+    if (f->skip) return;
+    if (f->file >= 0 && H5Fflush(f->file, H5F_SCOPE_GLOBAL) < 0) h5_stick(f, "", "cannot write");
+    if (f->rank == 0 && es_h5_sync_path(f->now, &e) < 0) es_h5_fail(f, &e);
+}
+
+int es_h5_flush_all(struct es_h5 *f, struct es_err *err) {
+    flush(f);
+    return agree_sticky(f, err);
+}
+
 int es_h5_seal_all(struct es_h5 *f, uint64_t *digest, struct es_err *err) {
-    ES_ASSERT(f->writing && !f->sealed);
-    es_h5_flush_all(f, NULL);
-    if (f->file >= 0 && H5Fclose(f->file) < 0) h5_stick(f, "", "cannot write");
-    f->file = -1;
-    f->sealed = true;
+    ES_ASSERT(f->phase == H5_DESCRIBING || f->phase == H5_SHARED);
+    flush(f);
+    close_file(f);
+    f->phase = H5_SEALED;
     ES_TRY(agree_sticky(f, err));
     if (digest) {
         struct es_err e = {0};
         if (es_h5_digest_all(f->comm, f->now, digest, &e) < 0) es_h5_fail(f, &e);
         ES_TRY(agree_sticky(f, err));
     }
-    if (f->rank == 0) {
-        const struct es_comm *comm = f->comm;
-        f->comm = NULL; /* the serial driver, for this open */
-        hid_t fapl = access_new(f);
-        f->comm = comm;
-        f->file = H5Fopen(f->now, H5F_ACC_RDWR, fapl);
-        H5Pclose(fapl);
-        if (f->file < 0) h5_stick(f, "", "cannot open again");
-    }
+    if (f->rank == 0) open_again(f);
     return agree_sticky(f, err);
 }
 
@@ -357,13 +387,12 @@ static int put_in_place(const struct es_h5 *f, const char *keep, struct es_err *
 
 int es_h5_commit_all(struct es_h5 **fp, const char *keep, struct es_err *err) {
     struct es_h5 *f = *fp;
-    ES_ASSERT(f->writing);
+    ES_ASSERT(f->phase != H5_READING);
     struct es_err own = {0};
     if (!err) err = &own;
     int rc = 0;
-    if (!f->sealed) es_h5_flush_all(f, NULL);
-    if (f->file >= 0 && H5Fclose(f->file) < 0) h5_stick(f, "", "cannot write");
-    f->file = -1;
+    flush(f);
+    close_file(f);
     ES_GO(agree_sticky(f, err));
     if (f->rank == 0) rc = put_in_place(f, keep, err);
     ES_GO(agree(f, rc, err));
@@ -377,7 +406,7 @@ done:
 void es_h5_close_all(struct es_h5 **fp) {
     struct es_h5 *f = *fp;
     if (!f) return;
-    if (f->file >= 0) H5Fclose(f->file);
+    close_file(f);
     if (f->rank == 0 && !f->keep_part) unlink(f->now);
     file_free(fp);
 }

@@ -147,12 +147,13 @@ int es_h5_info(const struct es_h5 *f, const char *name, struct es_h5_info *info,
     return rc;
 }
 
-int64_t es_h5_offset(const struct es_h5 *f, const char *name) {
+int64_t es_h5_offset_all(const struct es_h5 *f, const char *name) {
     hid_t d = f->file >= 0 ? H5Dopen2(f->file, name, H5P_DEFAULT) : -1;
-    if (d < 0) return -1;
-    haddr_t at = H5Dget_offset(d);
-    H5Dclose(d);
-    return at == HADDR_UNDEF ? -1 : (int64_t)at;
+    haddr_t at = d >= 0 ? H5Dget_offset(d) : HADDR_UNDEF;
+    int64_t offset = at == HADDR_UNDEF ? -1 : (int64_t)at;
+    if (d >= 0) H5Dclose(d);
+    if (f->comm) es_comm_bcast_all(f->comm, &offset, sizeof offset, 0);
+    return offset;
 }
 
 /* ---- names */
@@ -416,8 +417,14 @@ int es_h5_read_strings(const struct es_h5 *f, const char *name, struct es_h5_nam
 
 /* ---- writing */
 
+/* Only rank 0 describes; false on the others, and after a failure. */
+static bool describing(const struct es_h5 *f) {
+    ES_ASSERT(f->phase == H5_DESCRIBING);
+    return f->file >= 0 && !f->skip;
+}
+
 void es_h5_group_all(struct es_h5 *f, const char *name) {
-    if (h5_failed(f)) return;
+    if (!describing(f)) return;
     hid_t lcpl = H5Pcreate(H5P_LINK_CREATE), gcpl = H5Pcreate(H5P_GROUP_CREATE);
     H5Pset_create_intermediate_group(lcpl, 1);
     H5Pset_link_creation_order(gcpl, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED);
@@ -432,8 +439,8 @@ void es_h5_group_all(struct es_h5 *f, const char *name) {
 
 static hid_t make(struct es_h5 *f, const char *name, enum es_h5_type type, size_t string_bytes, int ndim,
                   const int64_t *dim) {
-    ES_ASSERT(f->writing && !f->sealed && ndim >= 0 && ndim <= ES_H5_MAX_DIMS);
-    if (f->skip || f->file < 0) return -1;
+    ES_ASSERT(ndim >= 0 && ndim <= ES_H5_MAX_DIMS);
+    if (!describing(f)) return -1;
     hsize_t size[ES_H5_MAX_DIMS];
     for (int i = 0; i < ndim; i++) size[i] = (hsize_t)dim[i];
     hid_t lcpl = H5Pcreate(H5P_LINK_CREATE), dcpl = H5Pcreate(H5P_DATASET_CREATE),
@@ -477,7 +484,8 @@ static void write_slab(struct es_h5 *f, hid_t d, const char *name, hid_t mem_typ
 
 void es_h5_write_rows_all(struct es_h5 *f, const char *name, enum es_h5_type type, int64_t row0, int64_t n,
                           const void *data) {
-    if (f->skip) return;
+    ES_ASSERT(f->phase == H5_SHARED || (f->phase == H5_DESCRIBING && (f->rank == 0 || n == 0)));
+    if (f->skip || (f->phase == H5_DESCRIBING && f->rank > 0)) return;
     hid_t d = f->file >= 0 ? H5Dopen2(f->file, name, H5P_DEFAULT) : -1;
     struct es_h5_info info = {0};
     struct es_err e;
@@ -491,10 +499,10 @@ void es_h5_write_rows_all(struct es_h5 *f, const char *name, enum es_h5_type typ
         per = rows_per_call(n_rows(&info), info.n, types[type].bytes);
     }
     if (f->first.code == 0) vote = (n + per - 1) / per;
-    if (f->comm)
-        vote = es_comm_max_all(f->comm, vote); /* calls every rank takes part in; or: somebody failed */
+    bool shared = f->phase == H5_SHARED && f->comm;
+    if (shared) vote = es_comm_max_all(f->comm, vote); /* calls all ranks take part in, or: somebody failed */
     if (vote == INT64_MAX) {
-        f->skip = true;
+        f->skip = shared; /* all ranks know; else they learn it at the next agreement */
     } else {
         size_t row_bytes = n_rows(&info) ? (size_t)(info.n / n_rows(&info)) * types[type].bytes : 0;
         hid_t mem_type = h5_type_new(type, 0, false);
@@ -508,15 +516,13 @@ void es_h5_write_rows_all(struct es_h5 *f, const char *name, enum es_h5_type typ
     if (d >= 0) H5Dclose(d);
 }
 
-/* The ranks take turns as writers; an independent write, so a failing rank holds nobody up. */
 static void put(struct es_h5 *f, const char *name, enum es_h5_type type, size_t string_bytes, int ndim,
                 const int64_t *dim, const void *data) {
     hid_t d = make(f, name, type, string_bytes, ndim, dim);
     int64_t rows = ndim ? dim[0] : 1, n = 1;
     for (int i = 0; i < ndim; i++) n *= dim[i];
     size_t item = string_bytes ? string_bytes : types[type].bytes;
-    bool mine = f->n_put++ % f->size == f->rank;
-    if (d >= 0 && n > 0 && mine) {
+    if (d >= 0 && n > 0) {
         hid_t mem_type = h5_type_new(type, string_bytes, false);
         int64_t per = rows_per_call(rows, n, item);
         for (int64_t at = 0; at < rows; at += per)
@@ -547,12 +553,9 @@ static char *pack_strings(struct es_h5 *f, int64_t n, const char *const *strings
 
 void es_h5_put_strings_all(struct es_h5 *f, const char *name, int64_t n, const char *const *strings) {
     size_t width;
+    if (!describing(f)) return;
     char *packed = pack_strings(f, n, strings, &width);
-    if (packed)
-        put(f, name, ES_H5_STRING, width, 1, &n, packed);
-    else
-        es_h5_make_all(f, name, ES_H5_U8, 1,
-                       &n); /* stay in step with the other ranks; the file is lost anyway */
+    if (packed) put(f, name, ES_H5_STRING, width, 1, &n, packed);
     es_free(&packed);
 }
 
@@ -601,8 +604,9 @@ void es_h5_attr_text_all(struct es_h5 *f, const char *object, const char *name, 
 void es_h5_attr_strings_all(struct es_h5 *f, const char *object, const char *name, int64_t n,
                             const char *const *strings) {
     size_t width;
-    char *packed = pack_strings(f, n, strings, &width);
     hsize_t dim = (hsize_t)n;
+    if (f->file < 0) return;
+    char *packed = pack_strings(f, n, strings, &width);
     if (packed)
         attr_put(f, object, name, h5_type_new(ES_H5_STRING, width, true), H5Screate_simple(1, &dim, NULL),
                  packed);

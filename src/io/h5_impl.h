@@ -6,24 +6,32 @@
 
 #include "earshot/h5.h"
 
+enum h5_phase {
+    H5_READING,    /* this process alone, read-only */
+    H5_DESCRIBING, /* rank 0 alone creates everything, through the driver of h5_driver.c */
+    H5_SHARED,     /* all ranks write rows: MPI-IO, or as before when there is one rank */
+    H5_SEALED,     /* rank 0 alone, attributes */
+};
+
 struct es_h5 {
+    enum h5_phase phase;
     hid_t file;                 /* < 0: not open on this rank */
     hid_t dxpl;                 /* collective transfer, or H5P_DEFAULT */
     char *path;                 /* final name */
     char *now;                  /* name on disk while writing; same text as path for a file that is read */
     const struct es_comm *comm; /* NULL: alone */
     int rank, size;
-    bool writing, keep_part, sealed;
-    bool skip; /* some rank failed and all know it: no more collective calls but close */
-    int64_t n_put;
+    bool keep_part;
+    bool skip;           /* some rank failed and all know it: nothing is written any more */
     struct es_err first; /* first error of this rank; code 0: none */
 };
 
+/* File access through the driver that keeps errors in f. */
+void h5_use_driver(hid_t fapl, struct es_h5 *f);
 /* One line from the error stack of HDF5 (deepest cause) behind "path:name: what: ". */
 int h5_error(struct es_err *err, enum es_code code, const char *path, const char *name, const char *what);
 /* The same, kept in f. */
 void h5_stick(struct es_h5 *f, const char *name, const char *what);
-bool h5_failed(const struct es_h5 *f);
 
 /* A copy of the file type (little-endian) or memory type (native) of an element; close with H5Tclose. */
 hid_t h5_type_new(enum es_h5_type type, size_t string_bytes, bool in_file);

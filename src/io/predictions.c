@@ -116,8 +116,7 @@ int es_predictions_begin_all(struct es_predictions_writer **out, const struct es
     } else {
         ES_GO(es_h5_create_part_all(&w->h5, comm, path, "predictions", ES_PREDICTIONS_VERSION, err));
         describe(w, d);
-        ES_GO(es_h5_flush_all(w->h5,
-                              err)); /* from here on only raw data change: a kill leaves a readable file */
+        ES_GO(es_h5_share_all(w->h5, err)); /* from now on only raw data change: a kill leaves a sound file */
     }
     for (int64_t b = 0; b < w->n_blocks; b++) w->n_done += w->done[b] != 0;
     if (w->n_done)

@@ -51,20 +51,22 @@ static void put_events(struct es_h5 *f, const struct es_store_desc *d) {
     double *onset = es_alloc((size_t)n, sizeof *onset, &e), *offset = es_alloc((size_t)n, sizeof *offset, &e);
     int32_t *label = es_alloc((size_t)n, sizeof *label, &e);
     float *confidence = es_alloc((size_t)n, sizeof *confidence, &e);
-    bool ok = onset && offset && label && confidence;
-    if (!ok) es_h5_fail(f, &e);
-    for (int64_t i = 0; ok && i < n; i++) {
+    if (!onset || !offset || !label || !confidence) {
+        es_h5_fail(f, &e);
+        goto done;
+    }
+    for (int64_t i = 0; i < n; i++) {
         onset[i] = d->event[i].onset_s;
         offset[i] = d->event[i].offset_s;
         label[i] = d->event[i].label;
         confidence[i] = d->event[i].confidence;
     }
-    if (!ok) n = 0; /* stay in step; the error is kept */
     es_h5_put_all(f, "/events/onset", ES_H5_F64, 1, &n, onset);
     es_h5_put_all(f, "/events/offset", ES_H5_F64, 1, &n, offset);
     es_h5_put_all(f, "/events/label", ES_H5_I32, 1, &n, label);
     es_h5_put_all(f, "/events/confidence", ES_H5_F32, 1, &n, confidence);
     es_h5_put_all(f, "/events/index", ES_H5_I64, 1, &rows, d->event_index);
+done:
     es_free(&confidence);
     es_free(&label);
     es_free(&offset);
@@ -112,7 +114,7 @@ int es_store_create_all(struct es_store_writer **out, const struct es_comm *comm
     ES_GO(es_h5_create_all(&w->h5, comm, path, "store", ES_STORE_VERSION, err));
     put_all(w);
     ES_GO(es_h5_flush_all(w->h5, err)); /* the file on disk has its layout before anyone writes beside HDF5 */
-    w->pcm_at = es_h5_offset(w->h5, "/audio/pcm");
+    w->pcm_at = es_h5_offset_all(w->h5, "/audio/pcm");
     w->fd = open(es_h5_path_now(w->h5), O_WRONLY);
     if (w->fd < 0)
         rc = es_err_set(err, ES_EIO, "%s: cannot open: %s", es_h5_path_now(w->h5), strerror(errno));
@@ -153,8 +155,8 @@ static int gather_lengths(struct es_store_writer *w, struct es_err *err) {
     int size = es_comm_size(w->comm);
     enum { CHUNK = 16384 };
     int64_t *all = es_alloc((size_t)size * CHUNK, sizeof *all, err);
-    ES_TRY(es_err_agree_all(w->comm, all ? 0 : -ES_EIO, err));
-    int rc = 0;
+    int rc = es_err_agree_all(w->comm, all ? 0 : -ES_EIO, err);
+    if (rc < 0) goto done;
     for (int64_t at = 0; at < w->desc->n_clips; at += CHUNK) {
         int64_t n = w->desc->n_clips - at < CHUNK ? w->desc->n_clips - at : CHUNK;
         es_comm_allgather_all(w->comm, w->length + at, (size_t)n * sizeof *all, all);
@@ -167,6 +169,7 @@ static int gather_lengths(struct es_store_writer *w, struct es_err *err) {
                                 w->desc->clip_name[at + i]);
         }
     }
+done:
     es_free(&all);
     return rc;
 }

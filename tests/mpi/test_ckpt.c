@@ -227,11 +227,38 @@ static void other_models(void **state) {
     es_comm_barrier_all(comm);
 }
 
+/* For tests/fault/test_io_kill.py: saves for ever / tells what is there and that it is whole. */
+static int serve(const char *mode, const char *where) {
+    struct model x;
+    struct es_ckpt_meta meta = {0};
+    struct es_err err = {0};
+    model_new(&x, comm);
+    model_clear(&x);
+    int rc = es_ckpt_resume_all(comm, where, &x.state, &meta, &err);
+    bool whole = rc <= 0 || model_equals(&x, meta.step, comm);
+    while (rc >= 0 && strcmp(mode, "loop") == 0) {
+        meta = help_meta(meta.step + 1);
+        model_fill(&x, meta.step);
+        rc = es_ckpt_save_last_all(comm, where, &x.state, &meta, config, &err);
+    }
+    if (es_comm_rank(comm) == 0)
+        printf("rc %d step %lld whole %d %s\n", rc, (long long)meta.step, whole, err.msg);
+    model_free(&x);
+    return rc < 0 || !whole;
+}
+
 int main(int argc, char **argv) {
     if (es_comm_init_all(&comm, &argc, &argv, NULL) < 0) return 1;
     if (es_comm_split_all(&alone, comm, es_comm_rank(comm), NULL) < 0) return 1;
     if (es_comm_split_all(&pair, comm, es_comm_rank(comm) / 2, NULL) < 0) return 1;
     es_log_init(es_comm_rank(comm), es_comm_size(comm), ES_LOG_ERROR, true);
+    if (argc == 3) {
+        int rc = serve(argv[1], argv[2]);
+        es_comm_free_all(&pair);
+        es_comm_free_all(&alone);
+        es_comm_fini_all(&comm);
+        return rc;
+    }
     help_dir(comm, "ckpt", dir);
     const struct CMUnitTest tests[] = {cmocka_unit_test(any_ranks), cmocka_unit_test(large_parameter),
                                        cmocka_unit_test(goes_back), cmocka_unit_test(other_models)};

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <time.h>
 
 #include "earshot/h5.h"
 #include "earshot/log.h"
@@ -163,10 +164,58 @@ static void starts_anew(void **state) {
     }
 }
 
+/* For tests/fault/test_io_kill.py: a slow run ("slow": one block in 100 ms) or a quick one, which ends the file. */
+static int serve(const char *mode, const char *file) {
+    enum { BLOCKS = 300 };
+    struct es_predictions_desc d = describe();
+    struct es_predictions_writer *w = NULL;
+    struct es_err err = {0};
+    struct timespec nap = {0, 100000000};
+    char many[BLOCKS][16];
+    const char *many_names[BLOCKS];
+    for (int i = 0; i < BLOCKS; i++) {
+        snprintf(many[i], sizeof many[i], "clip %d", i);
+        many_names[i] = many[i];
+    }
+    d.n_clips = BLOCKS;
+    d.names = many_names;
+    d.block_clips = 1;
+    int rc = es_predictions_begin_all(&w, comm, file, &d, &err);
+    if (rc == 0 && es_comm_rank(comm) == 0) {
+        printf("done %lld\n", (long long)es_predictions_n_done(w));
+        fflush(stdout);
+    }
+    for (int64_t b = es_comm_rank(comm); rc == 0 && b / es_comm_size(comm) * es_comm_size(comm) < BLOCKS;
+         b += es_comm_size(comm)) {
+        float block[T * K];
+        for (int k = 0; k < T * K; k++) block[k] = logit(b, k);
+        if (strcmp(mode, "slow") == 0) nanosleep(&nap, NULL);
+        rc = es_predictions_write_all(&w, b < BLOCKS && !es_predictions_done(w, b) ? b : -1, block, &err);
+    }
+    if (rc == 0) rc = es_predictions_finish_all(&w, &err);
+    struct es_predictions *p = NULL;
+    if (rc == 0) rc = es_predictions_open(&p, file, &err);
+    int wrong = 0;
+    for (int64_t b = 0; rc == 0 && b < BLOCKS; b++) {
+        float block[T * K];
+        rc = es_predictions_read(p, b, 1, block, &err);
+        for (int k = 0; k < T * K; k++) wrong += block[k] != logit(b, k);
+    }
+    es_predictions_close(&p);
+    if (es_comm_rank(comm) == 0) printf("rc %d wrong %d %s\n", rc, wrong, err.msg);
+    return rc < 0 || wrong > 0;
+}
+
 int main(int argc, char **argv) {
     if (es_comm_init_all(&comm, &argc, &argv, NULL) < 0) return 1;
     if (es_comm_split_all(&alone, comm, es_comm_rank(comm), NULL) < 0) return 1;
     es_log_init(es_comm_rank(comm), es_comm_size(comm), ES_LOG_ERROR, true);
+    if (argc == 3) {
+        int rc = serve(argv[1], argv[2]);
+        es_comm_free_all(&alone);
+        es_comm_fini_all(&comm);
+        return rc;
+    }
     help_dir(comm, "pred", dir);
     for (int i = 0; i < N; i++) {
         snprintf(text[i], sizeof text[i], "Y%x_%d.000", i * 7919, i);
