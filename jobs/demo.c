@@ -31,7 +31,7 @@ int es_job_demo(struct es_run *run, struct es_err *err) {
                   {"demo.clips_synth_validation", &p.clips_synth_validation},
                   {"demo.maestro_train", &p.maestro_train},
                   {"demo.maestro_validation", &p.maestro_validation}};
-    int64_t seed = es_config_i64(cfg, "run.seed"), clips = p.clips;
+    int64_t seed = es_config_i64(cfg, "run.seed"), clips = es_config_i64(cfg, "demo.clips");
     ES_TRY(es_run_option_require(run, "out", err));
     ES_TRY(es_run_option_int(run, "seed", 0, INT64_MAX, &seed, err));
     ES_TRY(es_run_option_int(run, "clips", 1, 100000, &clips, err));

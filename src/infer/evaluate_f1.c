@@ -8,7 +8,7 @@
 struct es_f1_params es_f1_params_default(void) {
     return (struct es_f1_params){.dtc = 0.5,
                                  .gtc = 0.5,
-                                 .cttc = NAN,
+                                 .cttc = (double)NAN,
                                  .onset_collar_s = 0.2,
                                  .offset_collar_s = 0.2,
                                  .offset_collar_rate = 0.2,
@@ -141,7 +141,7 @@ static struct es_f1_value best_of(const struct es_curve *c) {
 static void average(const struct es_f1_value *v, int n, struct es_f1_value *macro,
                     struct es_f1_value *micro) {
     int64_t tp = 0, fp = 0, n_ref = 0;
-    *macro = (struct es_f1_value){.threshold = NAN};
+    *macro = (struct es_f1_value){.threshold = (double)NAN};
     for (int k = 0; k < n; k++) {
         macro->f += v[k].f / n;
         macro->precision += v[k].precision / n;
@@ -151,7 +151,7 @@ static void average(const struct es_f1_value *v, int n, struct es_f1_value *macr
         n_ref += v[k].n_ref;
     }
     *micro = value_of(tp, fp, n_ref, 0);
-    micro->threshold = NAN;
+    micro->threshold = (double)NAN;
 }
 
 struct f1_job {

@@ -9,7 +9,7 @@
 
 struct es_psds_params es_psds1_params(void) {
     return (struct es_psds_params){
-        .dtc = 0.7, .gtc = 0.7, .cttc = NAN, .alpha_st = 1, .efpr_max = 100, .unit_s = 3600};
+        .dtc = 0.7, .gtc = 0.7, .cttc = (double)NAN, .alpha_st = 1, .efpr_max = 100, .unit_s = 3600};
 }
 
 struct es_psds_params es_psds2_params(void) {

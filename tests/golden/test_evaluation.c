@@ -110,8 +110,9 @@ static void compare_statistics(struct tally *t, const struct es_evalset *set, st
         const int k = class_index(set, c->key);
         struct es_curve *curve = NULL;
         must(es_curve_new(&curve, set, k, ES_F1_INTERSECTION, p, &err), &err);
-        compare(t, COUNT, c->key, "n_ref", (double)curve->n_ref, js_number(c, "n_ref", NAN));
-        compare(t, VALUE, c->key, "t_ref", es_evalset_events_dur_s(set, k), js_number(c, "t_ref", NAN));
+        compare(t, COUNT, c->key, "n_ref", (double)curve->n_ref, js_number(c, "n_ref", (double)NAN));
+        compare(t, VALUE, c->key, "t_ref", es_evalset_events_dur_s(set, k),
+                js_number(c, "t_ref", (double)NAN));
         struct js *tp = js_get(c, "tps")->first, *fp = js_get(c, "fps")->first, *cts = js_get(c, "cts");
         int64_t i = 0;
         for (struct js *th = thresholds->first; th; th = th->next, tp = tp->next, fp = fp->next, i++) {
@@ -137,20 +138,21 @@ static void compare_psds(struct tally *t, const struct es_evalset *set, struct j
     struct es_err err = {0};
     struct js *jp = js_get(block, "params");
     const char *unit = js_get(jp, "unit_of_time")->str;
-    struct es_psds_params p = {.dtc = js_number(jp, "dtc_threshold", NAN),
-                               .gtc = js_number(jp, "gtc_threshold", NAN),
-                               .cttc = js_number(jp, "cttc_threshold", NAN),
-                               .alpha_ct = js_number(jp, "alpha_ct", NAN),
-                               .alpha_st = js_number(jp, "alpha_st", NAN),
-                               .efpr_max = js_number(jp, "max_efpr", NAN),
+    struct es_psds_params p = {.dtc = js_number(jp, "dtc_threshold", (double)NAN),
+                               .gtc = js_number(jp, "gtc_threshold", (double)NAN),
+                               .cttc = js_number(jp, "cttc_threshold", (double)NAN),
+                               .alpha_ct = js_number(jp, "alpha_ct", (double)NAN),
+                               .alpha_st = js_number(jp, "alpha_st", (double)NAN),
+                               .efpr_max = js_number(jp, "max_efpr", (double)NAN),
                                .unit_s = strcmp(unit, "hour") == 0     ? 3600
                                          : strcmp(unit, "minute") == 0 ? 60
                                                                        : 1,
                                .non_oracle = js_number(jp, "non_oracle", 0) != 0};
     struct es_psds *psds = NULL;
     must(es_psds_new(&psds, set, &p, &err), &err);
-    compare(t, VALUE, "psds", "", psds->value, js_number(block, "psds", NAN));
-    compare(t, VALUE, "macro", "", psds->macro, js_number(block, "macro_average_of_single_class", NAN));
+    compare(t, VALUE, "psds", "", psds->value, js_number(block, "psds", (double)NAN));
+    compare(t, VALUE, "macro", "", psds->macro,
+            js_number(block, "macro_average_of_single_class", (double)NAN));
     for (struct js *v = js_get(block, "single_class_psds")->first; v; v = v->next)
         compare(t, VALUE, "class psds", v->key, psds->class_value[class_index(set, v->key)], v->num);
     struct js *at = js_get(block, "effective_roc_at");
@@ -161,7 +163,7 @@ static void compare_psds(struct tally *t, const struct es_evalset *set, struct j
     if (n_points) compare(t, COUNT, "effective_roc_num_points", "", (double)psds->roc.n, n_points->num);
     for (struct js *c = js_get(block, "single_class_roc_at")->first; c; c = c->next) {
         const struct es_roc *roc = &psds->class_roc[class_index(set, c->key)];
-        compare(t, COUNT, "num_points", c->key, (double)roc->n, js_number(c, "num_points", NAN));
+        compare(t, COUNT, "num_points", c->key, (double)roc->n, js_number(c, "num_points", (double)NAN));
         for (struct js *x = js_get(at, "efpr")->first, *y = js_get(c, "tpr")->first; x;
              x = x->next, y = y->next)
             compare(t, VALUE, "single_class_roc_at", c->key, staircase(roc, x->num), y->num);
@@ -189,9 +191,9 @@ static void compare_psds(struct tally *t, const struct es_evalset *set, struct j
 
 static void compare_f1_value(struct tally *t, const char *where, const struct es_f1_value *v, struct js *side,
                              const char *key) {
-    compare(t, VALUE, where, key, v->f, js_number(js_get(side, "f"), key, NAN));
-    compare(t, VALUE, where, key, v->precision, js_number(js_get(side, "precision"), key, NAN));
-    compare(t, VALUE, where, key, v->recall, js_number(js_get(side, "recall"), key, NAN));
+    compare(t, VALUE, where, key, v->f, js_number(js_get(side, "f"), key, (double)NAN));
+    compare(t, VALUE, where, key, v->precision, js_number(js_get(side, "precision"), key, (double)NAN));
+    compare(t, VALUE, where, key, v->recall, js_number(js_get(side, "recall"), key, (double)NAN));
 }
 
 static void compare_f1(struct tally *t, const struct es_evalset *set, struct js *block,
@@ -207,7 +209,7 @@ static void compare_f1(struct tally *t, const struct es_evalset *set, struct js 
     p.offset_collar_rate = js_number(jp, "offset_collar_rate", p.offset_collar_rate);
     p.segment_s = js_number(jp, "segment_length", p.segment_s);
     struct es_f1 *f1 = NULL;
-    must(es_f1_new(&f1, set, kind, &p, js_number(jp, "threshold", NAN), &err), &err);
+    must(es_f1_new(&f1, set, kind, &p, js_number(jp, "threshold", (double)NAN), &err), &err);
     all_used(t, jp, "f1 params");
     for (int s = 0; s < 2; s++) {
         struct js *side = js_get(block, side_name[s]);
@@ -216,17 +218,18 @@ static void compare_f1(struct tally *t, const struct es_evalset *set, struct js 
         for (struct js *c = js_get(side, "counts")->first; c; c = c->next) {
             const struct es_f1_value *x = &v[class_index(set, c->key)];
             compare_f1_value(t, side_name[s], x, side, c->key);
-            compare(t, COUNT, side_name[s], c->key, (double)x->tp, js_number(c, "tps", NAN));
-            compare(t, COUNT, side_name[s], c->key, (double)x->fp, js_number(c, "fps", NAN));
-            compare(t, COUNT, side_name[s], c->key, (double)x->n_ref, js_number(c, "n_ref", NAN));
+            compare(t, COUNT, side_name[s], c->key, (double)x->tp, js_number(c, "tps", (double)NAN));
+            compare(t, COUNT, side_name[s], c->key, (double)x->fp, js_number(c, "fps", (double)NAN));
+            compare(t, COUNT, side_name[s], c->key, (double)x->n_ref, js_number(c, "n_ref", (double)NAN));
             if (kind == ES_F1_SEGMENT) {
-                compare(t, COUNT, side_name[s], c->key, (double)(x->tp + x->fp), js_number(c, "n_sys", NAN));
+                compare(t, COUNT, side_name[s], c->key, (double)(x->tp + x->fp),
+                        js_number(c, "n_sys", (double)NAN));
                 compare(t, COUNT, side_name[s], c->key, (double)(x->n_all - x->n_ref - x->fp),
-                        js_number(c, "tns", NAN));
+                        js_number(c, "tns", (double)NAN));
             }
             if (s == 1)
                 compare(t, LEVEL, "best threshold", c->key, x->threshold,
-                        js_number(js_get(side, "threshold"), c->key, NAN));
+                        js_number(js_get(side, "threshold"), c->key, (double)NAN));
             all_used(t, c, "f1 counts");
         }
         compare_f1_value(t, side_name[s], s == 0 ? &f1->fixed_macro : &f1->best_macro, side, "macro_average");
@@ -243,8 +246,8 @@ static void compare_f1(struct tally *t, const struct es_evalset *set, struct js 
 static void compare_auroc(struct tally *t, const struct es_evalset *set, struct js *block) {
     struct es_err err = {0};
     struct js *jp = js_get(block, "params");
-    struct es_auroc_params p = {.segment_s = js_number(jp, "segment_length", NAN),
-                                .fpr_max = js_number(jp, "max_fpr", NAN)};
+    struct es_auroc_params p = {.segment_s = js_number(jp, "segment_length", (double)NAN),
+                                .fpr_max = js_number(jp, "max_fpr", (double)NAN)};
     struct es_auroc *part = NULL, *full = NULL;
     if (js_get(block, "expect_error")) {
         assert_int_equal(
@@ -269,8 +272,8 @@ static void compare_auroc(struct tally *t, const struct es_evalset *set, struct 
     }
     for (struct js *c = js_get(block, "num_segments")->first; c; c = c->next) {
         const struct es_auroc_class *a = &part->classes[class_index(set, c->key)];
-        compare(t, COUNT, "segments", c->key, (double)a->n_segments, js_number(c, "total", NAN));
-        compare(t, COUNT, "segments", c->key, (double)a->n_positive, js_number(c, "positive", NAN));
+        compare(t, COUNT, "segments", c->key, (double)a->n_segments, js_number(c, "total", (double)NAN));
+        compare(t, COUNT, "segments", c->key, (double)a->n_positive, js_number(c, "positive", (double)NAN));
     }
     es_auroc_free(&part);
     es_auroc_free(&full);

@@ -1,6 +1,6 @@
-/* Tools of the tests of CRNN kernels and losses: seeded data, unaligned arrays between sentinels, comparisons, finite
- * differences. Include it after <cmocka.h>. Arrays live until kt_done, which checks that no sentinel was
- * overwritten. */
+/* Tools of the tests of CRNN kernels and losses: seeded data, unaligned arrays between sentinels,
+ * comparisons, finite differences. Include it after <cmocka.h>. Arrays live until kt_done, which checks that
+ * no sentinel was overwritten. */
 #ifndef EARSHOT_CRNN_TEST_H
 #define EARSHOT_CRNN_TEST_H
 

@@ -264,7 +264,7 @@ static void refusals(void **state) {
         assert_null(s.set);                                                                                  \
         eh_free(&s);                                                                                         \
     } while (0)
-    REFUSE(s.v[0][1][1] = NAN, "clip 'c0': frame 1, class 'b/c'");
+    REFUSE(s.v[0][1][1] = (double)NAN, "clip 'c0': frame 1, class 'b/c'");
     REFUSE(s.v[0][2][0] = HUGE_VAL, "got inf; want a number or -inf");
     REFUSE(s.edges_s[0][2] = 1, "frame 1: got times 1 to 1 s; want ascending");
     REFUSE(s.edges_s[0][2] = 0.5, "ascending");
