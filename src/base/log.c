@@ -45,7 +45,8 @@ int es_log_level_from_name(const char *name) {
     return -1;
 }
 
-static void __attribute__((format(printf, 3, 0))) emit(enum es_log_level level, const char *who, const char *fmt, va_list ap) {
+static void __attribute__((format(printf, 3, 0)))
+emit(enum es_log_level level, const char *who, const char *fmt, va_list ap) {
     char line[1400];
     vsnprintf(line, sizeof line, fmt, ap);
     const char *tag = level == ES_LOG_INFO    ? ""

@@ -37,12 +37,18 @@ static int set_of(const struct es_dataset *d, enum es_subset subset, int split) 
     if (split != 0) return -1;
     if (d->p.pretrain) return subset == ES_SUBSET_AS_TRAIN ? 0 : -1;
     switch (subset) {
-    case ES_SUBSET_MAESTRO: return ES_SET_M;
-    case ES_SUBSET_STRONG_REAL: return ES_SET_R;
-    case ES_SUBSET_SYNTH: return ES_SET_S;
-    case ES_SUBSET_WEAK: return ES_SET_W;
-    case ES_SUBSET_UNLABELED: return ES_SET_U;
-    default: return -1;
+    case ES_SUBSET_MAESTRO:
+        return ES_SET_M;
+    case ES_SUBSET_STRONG_REAL:
+        return ES_SET_R;
+    case ES_SUBSET_SYNTH:
+        return ES_SET_S;
+    case ES_SUBSET_WEAK:
+        return ES_SET_W;
+    case ES_SUBSET_UNLABELED:
+        return ES_SET_U;
+    default:
+        return -1;
     }
 }
 
@@ -98,12 +104,15 @@ static int load_pseudo(struct es_dataset *d, struct es_err *err) {
         ES_TRY(es_predictions_open(&q, d->p.pseudo[f], err));
         int rc = 0;
         if (es_predictions_n_frames(q) != d->p.n_frames || es_predictions_n_classes(q) != d->n_classes)
-            rc = es_err_set(err, ES_EDATA, "%s:/strong_logits: %d frames x %d classes, want %d x %d; re-run earshot predict",
-                            d->p.pseudo[f], es_predictions_n_frames(q), es_predictions_n_classes(q), d->p.n_frames, d->n_classes);
+            rc = es_err_set(err, ES_EDATA,
+                            "%s:/strong_logits: %d frames x %d classes, want %d x %d; re-run earshot predict",
+                            d->p.pseudo[f], es_predictions_n_frames(q), es_predictions_n_classes(q),
+                            d->p.n_frames, d->n_classes);
         for (int s = 0; rc == 0 && s < ES_N_SETS; s++)
             for (int64_t i = 0; rc == 0 && i < d->count[s]; i++) {
                 struct clip *c = &d->clip[s][i];
-                int64_t row = c->pseudo < 0 ? es_predictions_find(q, es_store_name(d->store[c->store], c->id)) : -1;
+                int64_t row =
+                    c->pseudo < 0 ? es_predictions_find(q, es_store_name(d->store[c->store], c->id)) : -1;
                 if (row < 0) continue;
                 float *x = d->pseudo + rows * row_n;
                 rc = es_predictions_read(q, row, 1, x, err);
@@ -118,10 +127,12 @@ static int load_pseudo(struct es_dataset *d, struct es_err *err) {
             const struct clip *c = &d->clip[s][i];
             if (c->pseudo >= 0) continue;
             size_t used = strlen(list);
-            if (missing++ < 5) snprintf(list + used, sizeof list - used, " %s", es_store_name(d->store[c->store], c->id));
+            if (missing++ < 5)
+                snprintf(list + used, sizeof list - used, " %s", es_store_name(d->store[c->store], c->id));
         }
     if (missing > 0)
-        return es_err_set(err, ES_EDATA, "data.pseudo: %lld clips have no pseudo-labels:%s%s; predict them first",
+        return es_err_set(err, ES_EDATA,
+                          "data.pseudo: %lld clips have no pseudo-labels:%s%s; predict them first",
                           (long long)missing, list, missing > 5 ? " ..." : "");
     return 0;
 }
@@ -133,15 +144,17 @@ static int open_local(struct es_dataset *d, struct es_err *err) {
         for (int k = 0; k < d->n_classes || k < es_store_n_classes(d->store[s]); k++)
             if (es_store_n_classes(d->store[s]) != d->n_classes ||
                 strcmp(es_store_classes(d->store[s])[k], es_store_classes(d->store[0])[k]) != 0)
-                return es_err_set(err, ES_EDATA, "%s: /classes differ from those of %s; prepare both with one class list",
+                return es_err_set(err, ES_EDATA,
+                                  "%s: /classes differ from those of %s; prepare both with one class list",
                                   es_store_path(d->store[s]), es_store_path(d->store[0]));
     if (!d->p.pretrain && d->n_classes != ES_N_CLASSES)
         return es_err_set(err, ES_EDATA, "%s: /classes: got %d classes, want the %d of DCASE 2024 task 4",
                           es_store_path(d->store[0]), d->n_classes, ES_N_CLASSES);
     d->grid = d->p.pretrain ? es_grid_audioset : es_grid_task4;
     if (d->grid.n_frames != d->p.n_frames)
-        return es_err_set(err, ES_EUSAGE, "%s: got %d, want %d", d->p.pretrain ? "pretrain.frames" : "model.n_frames",
-                          d->p.n_frames, d->grid.n_frames);
+        return es_err_set(err, ES_EUSAGE, "%s: got %d, want %d",
+                          d->p.pretrain ? "pretrain.frames" : "model.n_frames", d->p.n_frames,
+                          d->grid.n_frames);
     ES_TRY(read_excluded(d, err));
     ES_TRY(list_clips(d, err));
     ES_TRY(load_pseudo(d, err));
@@ -157,7 +170,8 @@ static int open_local(struct es_dataset *d, struct es_err *err) {
     return 0;
 }
 
-int es_dataset_open_all(struct es_dataset **d, const struct es_comm *c, const struct es_dataset_params *p, struct es_err *err) {
+int es_dataset_open_all(struct es_dataset **d, const struct es_comm *c, const struct es_dataset_params *p,
+                        struct es_err *err) {
     int rc = 0;
     *d = es_alloc(1, sizeof **d, err);
     ES_GO(es_err_agree_all(c, *d ? 0 : -ES_EIO, err));
@@ -185,11 +199,21 @@ void es_dataset_close(struct es_dataset **d) {
     es_free(d);
 }
 
-const int64_t *es_dataset_counts(const struct es_dataset *d) { return d->count; }
-int es_dataset_classes(const struct es_dataset *d) { return d->n_classes; }
-int es_dataset_frames(const struct es_dataset *d) { return d->p.n_frames; }
-bool es_dataset_has_pseudo(const struct es_dataset *d) { return d->p.n_pseudo > 0; }
-uint64_t es_dataset_digest(const struct es_dataset *d) { return d->digest; }
+const int64_t *es_dataset_counts(const struct es_dataset *d) {
+    return d->count;
+}
+int es_dataset_classes(const struct es_dataset *d) {
+    return d->n_classes;
+}
+int es_dataset_frames(const struct es_dataset *d) {
+    return d->p.n_frames;
+}
+bool es_dataset_has_pseudo(const struct es_dataset *d) {
+    return d->p.n_pseudo > 0;
+}
+uint64_t es_dataset_digest(const struct es_dataset *d) {
+    return d->digest;
+}
 
 bool es_dataset_threaded(const struct es_dataset *d) {
     for (int s = 0; s < d->n_stores; s++)
@@ -214,8 +238,8 @@ static int read_clip(struct es_dataset *d, const struct clip *c, struct es_rng *
     int n_in;
     const struct es_event *in = es_store_events(s, c->id, &n_in);
     if (n_in > MAX_EVENTS / 2)
-        return es_err_set(err, ES_EDATA, "%s: clip %s has %d events, want at most %d", es_store_path(s), es_store_name(s, c->id),
-                          n_in, MAX_EVENTS / 2);
+        return es_err_set(err, ES_EDATA, "%s: clip %s has %d events, want at most %d", es_store_path(s),
+                          es_store_name(s, c->id), n_in, MAX_EVENTS / 2);
     enum es_subset subset = es_store_subset(s, c->id);
     int n_all = es_labels_alias(subset, es_store_split(s, c->id), in, n_in, events);
     double crop_s = round((double)start / ES_STORE_RATE_HZ * 1000.0) / 1000.0;
@@ -234,8 +258,8 @@ struct item { /* where one clip's data go */
     float *wave, *labels, *pseudo;
 };
 
-static int read_item(struct es_dataset *d, const struct clip *c, struct es_rng *r, struct item *out, int16_t *pcm,
-                     struct es_err *err) {
+static int read_item(struct es_dataset *d, const struct clip *c, struct es_rng *r, struct item *out,
+                     int16_t *pcm, struct es_err *err) {
     struct es_event events[MAX_EVENTS];
     int n_events = 0, K = d->n_classes, T = d->p.n_frames;
     ES_TRY(read_clip(d, c, r, out->wave, pcm, events, &n_events, err));
@@ -254,20 +278,22 @@ static void mix(float *x, const float *y, float c, int64_t n) {
     for (int64_t i = 0; i < n; i++) x[i] = c * x[i] + rest * y[i];
 }
 
-int es_dataset_read_leaf(struct es_dataset *d, int64_t step, const struct es_leaf_plan *plan, struct es_dataset_leaf *out,
-                         struct es_err *err) {
+int es_dataset_read_leaf(struct es_dataset *d, int64_t step, const struct es_leaf_plan *plan,
+                         struct es_dataset_leaf *out, struct es_err *err) {
     int K = d->n_classes;
     int64_t row = (int64_t)K * d->p.n_frames;
     for (int set = 0; set < ES_N_SETS; set++)
         for (int i = plan->first[set]; i < plan->first[set + 1]; i++) {
             const struct clip *c = &d->clip[set][plan->clip[i]];
-            struct es_rng r = es_rng_make(d->p.seed, ES_RNG_AUGMENT, (uint32_t)step, (uint32_t)plan->leaf, (uint32_t)i);
+            struct es_rng r =
+                es_rng_make(d->p.seed, ES_RNG_AUGMENT, (uint32_t)step, (uint32_t)plan->leaf, (uint32_t)i);
             struct item x = {out->wave + (int64_t)i * ES_DATASET_SAMPLES, out->labels + i * row,
                              out->pseudo ? out->pseudo + i * row : NULL};
             ES_TRY(read_item(d, c, &r, &x, out->pcm, err));
             if (plan->partner[i] >= 0) { /* wavmix: spec/training.md 3.2 */
                 float *scratch = out->scratch;
-                struct item y = {scratch, scratch + ES_DATASET_SAMPLES, x.pseudo ? scratch + ES_DATASET_SAMPLES + row : NULL};
+                struct item y = {scratch, scratch + ES_DATASET_SAMPLES,
+                                 x.pseudo ? scratch + ES_DATASET_SAMPLES + row : NULL};
                 ES_TRY(read_item(d, &d->clip[set][plan->partner[i]], &r, &y, out->pcm, err));
                 remove_mean(x.wave);
                 remove_mean(y.wave);

@@ -60,7 +60,8 @@ static void *run(void *arg) {
     return NULL;
 }
 
-static int new_buffer(struct es_loader *l, struct buffer *b, const struct es_plan_params *pp, struct es_err *err) {
+static int new_buffer(struct es_loader *l, struct buffer *b, const struct es_plan_params *pp,
+                      struct es_err *err) {
     const struct es_dataset *d = l->dataset;
     size_t n = 0, K = (size_t)es_dataset_classes(d), row = K * (size_t)es_dataset_frames(d);
     for (int s = 0; s < pp->n_sets; s++) n += (size_t)pp->size[s];
@@ -71,12 +72,13 @@ static int new_buffer(struct es_loader *l, struct buffer *b, const struct es_pla
     b->leaf.scratch = es_alloc(ES_DATASET_SAMPLES + 2 * row, sizeof(float), err);
     b->leaf.pcm = es_alloc(ES_DATASET_SAMPLES, sizeof(int16_t), err);
     if (es_dataset_has_pseudo(d)) b->leaf.pseudo = es_alloc(n * row, sizeof(float), err);
-    bool ok = b->leaf.wave && b->leaf.labels && b->leaf.weak && b->leaf.mask && b->leaf.scratch && b->leaf.pcm;
+    bool ok =
+        b->leaf.wave && b->leaf.labels && b->leaf.weak && b->leaf.mask && b->leaf.scratch && b->leaf.pcm;
     return ok && (b->leaf.pseudo || !es_dataset_has_pseudo(d)) ? 0 : -ES_EIO;
 }
 
-int es_loader_new(struct es_loader **l, struct es_dataset *d, const struct es_plan_params *pp, es_loader_next_fn next, void *ctx,
-                  struct es_err *err) {
+int es_loader_new(struct es_loader **l, struct es_dataset *d, const struct es_plan_params *pp,
+                  es_loader_next_fn next, void *ctx, struct es_err *err) {
     int rc = 0;
     *l = es_alloc(1, sizeof **l, err);
     if (!*l) return -ES_EIO;
@@ -124,7 +126,8 @@ void es_loader_free(struct es_loader **l) {
     es_free(l);
 }
 
-int es_loader_get(struct es_loader *l, const struct es_leaf_plan **plan, struct es_dataset_leaf **leaf, struct es_err *err) {
+int es_loader_get(struct es_loader *l, const struct es_leaf_plan **plan, struct es_dataset_leaf **leaf,
+                  struct es_err *err) {
     struct buffer *b = &l->buffer[l->given % 2];
     if (l->threaded) {
         pthread_mutex_lock(&l->lock);

@@ -2,11 +2,14 @@
  * measure of `earshot bench step` (interfaces.md section 4); softmax, norms and the like are not counted. */
 #include "earshot/nn.h"
 
-static double linear(double rows, double in, double out) { return 2.0 * rows * in * out; }
+static double linear(double rows, double in, double out) {
+    return 2.0 * rows * in * out;
+}
 
 static double gru(double rows, int layers, double in, double hidden) {
     double n = 0;
-    for (int l = 0; l < layers; l++) n += 2.0 * (linear(rows, l ? 2 * hidden : in, 3 * hidden) + linear(rows, hidden, 3 * hidden));
+    for (int l = 0; l < layers; l++)
+        n += 2.0 * (linear(rows, l ? 2 * hidden : in, 3 * hidden) + linear(rows, hidden, 3 * hidden));
     return n;
 }
 

@@ -109,13 +109,18 @@ static void settings(struct es_trainer_params *tp, const struct es_bench_step_pa
                                                  .ssl_scale_max = 1,
                                                  .loss_scale = 1,
                                                  .leaves = ranks};
-    tp->optim = (struct es_optim_params){.decoupled = true, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-3,
+    tp->optim = (struct es_optim_params){.decoupled = true,
+                                         .beta1 = 0.9,
+                                         .beta2 = 0.999,
+                                         .eps = 1e-8,
+                                         .weight_decay = 1e-3,
                                          .n_groups = 2 + tp->net.transformer.depth + 2};
     for (int i = 0; i < tp->optim.n_groups; i++) tp->optim.lr[i] = 1e-5;
     for (int s = 0; s < ES_N_SETS; s++) {
         int n = published[p->phase][s];
         if (p->batch > 0 && p->phase == ES_PHASE_PRETRAIN) n = s == 0 ? p->batch : 0;
-        if (p->batch > 0 && p->phase != ES_PHASE_PRETRAIN) n = p->batch / ES_N_SETS + (s < p->batch % ES_N_SETS);
+        if (p->batch > 0 && p->phase != ES_PHASE_PRETRAIN)
+            n = p->batch / ES_N_SETS + (s < p->batch % ES_N_SETS);
         tp->first[s + 1] = tp->first[s] + n;
     }
     tp->leaf_clips = tp->first[ES_N_SETS];
@@ -126,7 +131,8 @@ static double step_flops(const struct es_trainer_params *tp) {
     double head = es_net_flops_head(&tp->net, tp->crnn_frames);
     double clips = (double)tp->leaf_clips * tp->leaves;
     if (tp->phase == ES_PHASE_PRETRAIN) return clips * 3 * (transformer + head);
-    if (tp->phase == ES_PHASE_STAGE1) return clips * (transformer + 4 * head); /* one frozen pass; teacher 1, student 3 */
+    if (tp->phase == ES_PHASE_STAGE1)
+        return clips * (transformer + 4 * head); /* one frozen pass; teacher 1, student 3 */
     return clips * 4 * (transformer + head);
 }
 
@@ -155,7 +161,8 @@ static int verify(const struct es_trainer_params *tp, double *worst, struct es_e
     es_net_freeze(net, p, false);
     ES_GO(es_params_layout(p, err));
     es_params_init(p, 1);
-    int64_t n_x = (int64_t)c.transformer.n_mels * SHORT_FRAMES, n_y = (int64_t)c.pretrain_frames * c.pretrain_classes;
+    int64_t n_x = (int64_t)c.transformer.n_mels * SHORT_FRAMES,
+            n_y = (int64_t)c.pretrain_frames * c.pretrain_classes;
     x = es_alloc((size_t)n_x, sizeof(float), err);
     y = es_alloc((size_t)n_y, sizeof(float), err);
     for (int i = 0; i < 2; i++) grads[i] = es_alloc((size_t)es_params_n_trainable(p), sizeof(float), err);
@@ -179,7 +186,8 @@ static int verify(const struct es_trainer_params *tp, double *worst, struct es_e
             enum es_kernel_mode before = es_kernel_mode();
             es_kernel_set_mode(pass == 2 ? ES_KERNELS_REF : before);
             es_tape_reset(t, 0, 0);
-            struct es_tensor *in = es_tape_input(t, "features", 4, (int64_t[]){1, 1, c.transformer.n_mels, SHORT_FRAMES}, x, false);
+            struct es_tensor *in = es_tape_input(
+                t, "features", 4, (int64_t[]){1, 1, c.transformer.n_mels, SHORT_FRAMES}, x, false);
             struct es_tensor *out = es_net_pretrain(net, t, in);
             struct es_loss_rows rows = {0, 1, 1.0, (double)out->n, NULL};
             es_tape_add_loss(t, es_op_bce_logits(t, out, y, &rows));
@@ -216,8 +224,8 @@ done:
     return rc;
 }
 
-int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params *p, struct es_bench_step *out,
-                      struct es_err *err) {
+int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params *p,
+                      struct es_bench_step *out, struct es_err *err) {
     struct es_trainer_params tp;
     struct es_trainer *t = NULL;
     struct source source = {0};
@@ -225,7 +233,9 @@ int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params
     double *seconds = NULL, *frontend = NULL;
     int rc = 0;
     settings(&tp, p, es_comm_size(c));
-    *out = (struct es_bench_step){.ranks = es_comm_size(c), .threads = es_kernel_threads(), .batch = tp.leaf_clips,
+    *out = (struct es_bench_step){.ranks = es_comm_size(c),
+                                  .threads = es_kernel_threads(),
+                                  .batch = tp.leaf_clips,
                                   .verified = (double)NAN};
     ES_GO(es_trainer_new_all(&t, c, &tp, err));
     es_trainer_report(t);

@@ -41,7 +41,8 @@ static struct es_ckpt_array *arrays(struct es_params *p, struct es_err *err) {
     struct es_ckpt_array *a = es_alloc((size_t)es_params_count(p), sizeof *a, err);
     for (int i = 0; a && i < es_params_count(p); i++) {
         const struct es_param *e = es_params_at(p, i);
-        a[i] = (struct es_ckpt_array){.name = e->name, .type = ES_H5_F32, .ndim = e->ndim, .data = es_params_data(p, i)};
+        a[i] = (struct es_ckpt_array){
+            .name = e->name, .type = ES_H5_F32, .ndim = e->ndim, .data = es_params_data(p, i)};
         for (int d = 0; d < e->ndim; d++) a[i].dim[d] = e->shape[d];
     }
     return a;
@@ -69,13 +70,13 @@ static int lists_new(struct lists *l, struct es_trainer *t, struct es_err *err) 
         l->segment[s] = (struct es_ckpt_segment){seg.offset, seg.n, es_optim_m(es_trainer_optim(t), s),
                                                  es_optim_v(es_trainer_optim(t), s)};
     }
-    l->state = (struct es_ckpt_state){n,          teacher ? n : 0, n_params, n_segments, l->student,
-                                      l->teacher, l->param,        l->segment};
+    l->state = (struct es_ckpt_state){n,          teacher ? n : 0, n_params, n_segments,
+                                      l->student, l->teacher,      l->param, l->segment};
     return 0;
 }
 
-int train_save_all(const struct es_comm *c, struct es_trainer *t, const struct train_state *s, const char *dir, const char *name,
-                   struct es_err *err) {
+int train_save_all(const struct es_comm *c, struct es_trainer *t, const struct train_state *s,
+                   const char *dir, const char *name, struct es_err *err) {
     struct lists l;
     char *text = NULL, path[700];
     struct es_ckpt_meta meta = {.step = s->step,
@@ -100,30 +101,35 @@ done:
 }
 
 /* Same configuration as the one the checkpoint was written with? */
-static int check_config(const char *path, const struct train_state *s, const struct es_ckpt_meta *meta, struct es_err *err) {
+static int check_config(const char *path, const struct train_state *s, const struct es_ckpt_meta *meta,
+                        struct es_err *err) {
     struct es_config *old = NULL;
     struct es_ckpt_meta again;
     char *text = NULL, names[400];
     int rc = 0;
     if (meta->store_digest != s->store_digest)
-        return es_err_set(err, ES_EDATA, "%s: trained on other stores (digest %016llx, now %016llx); use the same, or --resume never",
-                          path, (unsigned long long)meta->store_digest, (unsigned long long)s->store_digest);
+        return es_err_set(
+            err, ES_EDATA,
+            "%s: trained on other stores (digest %016llx, now %016llx); use the same, or --resume never",
+            path, (unsigned long long)meta->store_digest, (unsigned long long)s->store_digest);
     if (meta->config_digest == es_config_digest(s->config)) return 0;
     ES_GO(es_ckpt_read_meta(path, &again, &text, err));
     ES_GO(es_config_new(&old, err));
     ES_GO(es_config_load_text(old, path, text, err));
     ES_GO(es_config_finish(old, err));
     if (es_config_diff(old, s->config, names, sizeof names) > 0)
-        rc = es_err_set(err, ES_EUSAGE, "%s: this run was started with other values of %s; use them, another run.dir, or --resume never",
-                        path, names);
+        rc = es_err_set(
+            err, ES_EUSAGE,
+            "%s: this run was started with other values of %s; use them, another run.dir, or --resume never",
+            path, names);
 done:
     es_config_free(&old);
     es_free(&text);
     return rc;
 }
 
-int train_resume_all(const struct es_comm *c, struct es_trainer *t, struct train_state *s, const char *dir, const char *resume,
-                     struct es_err *err) {
+int train_resume_all(const struct es_comm *c, struct es_trainer *t, struct train_state *s, const char *dir,
+                     const char *resume, struct es_err *err) {
     struct lists l;
     struct es_ckpt_meta meta;
     char path[700];
@@ -159,7 +165,8 @@ static int init_local(struct es_trainer *t, const char *path, const char *from, 
     struct es_h5 *f = NULL;
     int rc = 0;
     ES_TRY(es_h5_open(&f, path, NULL, 0, err));
-    bool checkpoint = es_h5_has(f, "/student"), stage = es_h5_has(f, "/student/dense.weight"), weights = !checkpoint;
+    bool checkpoint = es_h5_has(f, "/student"), stage = es_h5_has(f, "/student/dense.weight"),
+         weights = !checkpoint;
     bool have_teacher = checkpoint && es_h5_has(f, "/teacher");
     struct es_params *student = es_trainer_student(t), *teacher = es_trainer_teacher(t);
     const char *source = weights ? "/" : strcmp(from, "teacher") == 0 ? "/teacher" : "/student";
@@ -178,7 +185,8 @@ done:
     return rc;
 }
 
-int train_init_all(const struct es_comm *c, struct es_trainer *t, const char *path, const char *from, struct es_err *err) {
+int train_init_all(const struct es_comm *c, struct es_trainer *t, const char *path, const char *from,
+                   struct es_err *err) {
     int rc = es_err_agree_all(c, init_local(t, path, from, err), err);
     if (rc == 0) es_log(ES_LOG_INFO, "init from %s", path);
     return rc;

@@ -9,7 +9,8 @@ int train_input_shapes(struct es_trainer_params *tp, struct es_err *err) {
         struct es_frontend *f = NULL;
         int mels, frames = 0;
         if (i == 1 && tp->phase == ES_PHASE_PRETRAIN) break;
-        ES_TRY(es_frontend_new(&f, es_frontend_params_default(i ? ES_FRONTEND_CRNN_MEL : ES_FRONTEND_ATST_MEL), err));
+        ES_TRY(es_frontend_new(
+            &f, es_frontend_params_default(i ? ES_FRONTEND_CRNN_MEL : ES_FRONTEND_ATST_MEL), err));
         int rc = es_frontend_shape(f, ES_DATASET_SAMPLES, &mels, &frames, err);
         es_frontend_free(&f);
         ES_TRY(rc);
@@ -18,14 +19,16 @@ int train_input_shapes(struct es_trainer_params *tp, struct es_err *err) {
     return 0;
 }
 
-int train_input_new(struct train_input *in, const struct es_trainer_params *tp, const struct es_config *cfg, struct es_err *err) {
+int train_input_new(struct train_input *in, const struct es_trainer_params *tp, const struct es_config *cfg,
+                    struct es_err *err) {
     struct es_frontend_params p = es_frontend_params_default(ES_FRONTEND_ATST_MEL);
     size_t n = (size_t)tp->leaf_clips, scratch;
     *in = (struct train_input){.tp = tp};
     p.floor_per_batch = es_config_is(cfg, "quirks.atst_floor", "batch");
     ES_TRY(es_frontend_new(&in->mel, p, err));
     scratch = es_frontend_scratch(in->mel);
-    in->features = es_alloc(n * (size_t)tp->net.transformer.n_mels * (size_t)tp->feature_frames, sizeof(float), err);
+    in->features =
+        es_alloc(n * (size_t)tp->net.transformer.n_mels * (size_t)tp->feature_frames, sizeof(float), err);
     if (!in->features) return -ES_EIO;
     if (tp->phase != ES_PHASE_PRETRAIN) {
         ES_TRY(es_frontend_new(&in->crnn_mel, es_frontend_params_default(ES_FRONTEND_CRNN_MEL), err));
@@ -67,8 +70,8 @@ static bool next_leaf(void *ctx, int64_t i, int64_t *step, int *leaf) {
     return false;
 }
 
-int train_input_start(struct train_input *in, struct es_dataset *d, const struct es_plan *plan, struct es_trainer *t,
-                      int64_t first_step, int64_t end_step, struct es_err *err) {
+int train_input_start(struct train_input *in, struct es_dataset *d, const struct es_plan *plan,
+                      struct es_trainer *t, int64_t first_step, int64_t end_step, struct es_err *err) {
     in->plan = plan;
     in->trainer = t;
     in->first_step = first_step;
@@ -86,7 +89,8 @@ int train_input_leaf(void *ctx, int64_t step, int leaf, struct es_leaf_input *ou
     (void)step;
     ES_TRY(es_frontend_run(in->mel, plan->n, ES_DATASET_SAMPLES, data->wave, in->features, in->scratch, err));
     if (in->crnn_mel)
-        ES_TRY(es_frontend_run(in->crnn_mel, plan->n, ES_DATASET_SAMPLES, data->wave, in->crnn, in->scratch, err));
+        ES_TRY(es_frontend_run(in->crnn_mel, plan->n, ES_DATASET_SAMPLES, data->wave, in->crnn, in->scratch,
+                               err));
     bool pretrain = tp->phase == ES_PHASE_PRETRAIN;
     *out = (struct es_leaf_input){.crnn = in->crnn, .features = in->features};
     out->targets = (struct es_targets){.n = plan->n,

@@ -41,17 +41,20 @@ struct run {
 
 /* Everything that only reads: configuration, stores, plan. */
 static int open_data(struct run *r, struct es_err *err) {
-    struct es_dataset_params dp = {.pretrain = r->phase == ES_PHASE_PRETRAIN, .seed = (uint64_t)es_config_i64(r->cfg, "run.seed")};
+    struct es_dataset_params dp = {.pretrain = r->phase == ES_PHASE_PRETRAIN,
+                                   .seed = (uint64_t)es_config_i64(r->cfg, "run.seed")};
     const struct es_config *cfg = r->cfg;
     if (es_config_is(cfg, "train.precision", "bf16"))
-        return es_err_set(err, ES_EUSAGE, "%s: train.precision: bf16 is not available in this version; want fp32",
+        return es_err_set(err, ES_EUSAGE,
+                          "%s: train.precision: bf16 is not available in this version; want fp32",
                           es_config_where(cfg, "train.precision"));
     ES_TRY(es_config_require(cfg, "data.stores", err));
     dp.store = es_config_strings(cfg, "data.stores", &dp.n_stores);
     dp.exclude = es_config_strings(cfg, "data.exclude", &dp.n_exclude);
     dp.n_frames = es_config_int(cfg, dp.pretrain ? "pretrain.frames" : "model.n_frames");
     const char *teacher = dp.pretrain ? es_config_string(cfg, "pretrain.pseudo") : "";
-    bool distil = dp.pretrain ? es_config_double(cfg, "pretrain.lambda") > 0 : es_config_double(cfg, "loss.pseudo") > 0;
+    bool distil =
+        dp.pretrain ? es_config_double(cfg, "pretrain.lambda") > 0 : es_config_double(cfg, "loss.pseudo") > 0;
     if (distil && dp.pretrain) {
         ES_TRY(es_config_require(cfg, "pretrain.pseudo", err));
         dp.pseudo = &teacher;
@@ -73,9 +76,11 @@ static int make_trainer(struct run *r, struct es_err *err) {
     }
     ES_TRY(es_err_agree_all(r->comm, rc, err));
     const int64_t *n = es_dataset_counts(r->data);
-    es_log(ES_LOG_INFO, "data clips=%lld+%lld+%lld+%lld+%lld leaf_clips=%d leaves=%d epoch_steps=%lld total_steps=%lld", (long long)n[0],
-           (long long)n[1], (long long)n[2], (long long)n[3], (long long)n[4], r->tp.leaf_clips, r->tp.leaves,
-           (long long)es_plan_epoch_steps(r->plan), (long long)r->tp.total_steps);
+    es_log(ES_LOG_INFO,
+           "data clips=%lld+%lld+%lld+%lld+%lld leaf_clips=%d leaves=%d epoch_steps=%lld total_steps=%lld",
+           (long long)n[0], (long long)n[1], (long long)n[2], (long long)n[3], (long long)n[4],
+           r->tp.leaf_clips, r->tp.leaves, (long long)es_plan_epoch_steps(r->plan),
+           (long long)r->tp.total_steps);
     ES_TRY(es_trainer_new_all(&r->trainer, r->comm, &r->tp, err));
     es_trainer_report(r->trainer);
     return 0;
@@ -106,12 +111,16 @@ static int open_validation(struct run *r, struct es_err *err) {
     }
     int block = es_config_int(r->cfg, "predict.block");
     bool batch_floor = es_config_is(r->cfg, "quirks.atst_floor", "batch");
-    int rc = es_forward_new(&r->forward, es_trainer_net(r->trainer), es_trainer_student(r->trainer), block, batch_floor, err);
+    int rc = es_forward_new(&r->forward, es_trainer_net(r->trainer), es_trainer_student(r->trainer), block,
+                            batch_floor, err);
     return es_err_agree_all(r->comm, rc, err);
 }
 
 static struct train_state state_of(struct run *r) {
-    return (struct train_state){.step = r->step, .best = r->best, .seed = r->tp.seed, .config = r->cfg,
+    return (struct train_state){.step = r->step,
+                                .best = r->best,
+                                .seed = r->tp.seed,
+                                .config = r->cfg,
                                 .store_digest = es_dataset_digest(r->data)};
 }
 
@@ -134,7 +143,8 @@ static int load(struct run *r, struct es_err *err) {
         return 0;
     }
     const char *init = es_config_string(r->cfg, "model.init");
-    if (*init) ES_TRY(train_init_all(r->comm, r->trainer, init, es_config_string(r->cfg, "model.init_from"), err));
+    if (*init)
+        ES_TRY(train_init_all(r->comm, r->trainer, init, es_config_string(r->cfg, "model.init_from"), err));
     return 0;
 }
 
@@ -144,8 +154,8 @@ static int validate(struct run *r, struct es_validation *v, struct es_err *err) 
     double begin_s = es_now_s();
     ES_TRY(es_validate_all(r->comm, r->forward, r->valid, r->n_valid, r->phase == ES_PHASE_PRETRAIN,
                            r->phase == ES_PHASE_PRETRAIN ? NULL : median, v, err));
-    es_log(ES_LOG_INFO, "validation step=%lld clips=%lld psds1=%.4f mpauc=%.4f objective=%.4f seconds=%.1f", (long long)r->step,
-           (long long)v->n_clips, v->psds1, v->mpauc, v->objective, es_now_s() - begin_s);
+    es_log(ES_LOG_INFO, "validation step=%lld clips=%lld psds1=%.4f mpauc=%.4f objective=%.4f seconds=%.1f",
+           (long long)r->step, (long long)v->n_clips, v->psds1, v->mpauc, v->objective, es_now_s() - begin_s);
     train_log_valid(r->log, r->step, v);
     if (!isnan(v->objective) && (isnan(r->best) || v->objective > r->best)) {
         r->best = v->objective;
@@ -164,23 +174,24 @@ static bool time_to_save(struct run *r) {
 }
 
 static int steps(struct run *r, struct es_train_summary *summary, struct es_err *err) {
-    int64_t epoch_steps = es_plan_epoch_steps(r->plan), every = es_config_i64(r->cfg, "train.validate_every") * epoch_steps;
+    int64_t epoch_steps = es_plan_epoch_steps(r->plan),
+            every = es_config_i64(r->cfg, "train.validate_every") * epoch_steps;
     struct es_progress progress;
     es_progress_begin(&progress, es_phase_names[r->phase]);
     int64_t saved = r->step, allocations = 0, first = r->step;
     while (r->step < r->end_step) {
         struct es_step_report report;
         es_watchdog_kick("step", r->step);
-        ES_TRY(es_trainer_step_all(r->trainer, r->step, es_plan_n_active(r->plan, r->step), train_input_leaf, &r->input, true,
-                                   &report, err));
+        ES_TRY(es_trainer_step_all(r->trainer, r->step, es_plan_n_active(r->plan, r->step), train_input_leaf,
+                                   &r->input, true, &report, err));
         r->clips_done += (int64_t)report.n_active * r->tp.leaf_clips;
         train_log_step(r->log, r->step, &report, &r->tp);
         r->step++;
         summary->loss = report.mean[ES_TERM_TOTAL];
         summary->digest = report.digest;
         char extra[160];
-        snprintf(extra, sizeof extra, "loss=%.4f grad_norm=%.3g lr_factor=%.3g", report.mean[ES_TERM_TOTAL], report.gradient_norm,
-                 report.lr_factor);
+        snprintf(extra, sizeof extra, "loss=%.4f grad_norm=%.3g lr_factor=%.3g", report.mean[ES_TERM_TOTAL],
+                 report.gradient_norm, report.lr_factor);
         es_progress_update(&progress, r->step, r->tp.total_steps, "steps", extra);
         if (r->step == first + 1) allocations = es_mem_allocations();
         bool last = r->step == r->tp.total_steps;
@@ -205,7 +216,8 @@ static int steps(struct run *r, struct es_train_summary *summary, struct es_err 
         }
     }
     es_progress_end(&progress);
-    es_log(ES_LOG_DEBUG, "allocations after the first step: %lld", (long long)(es_mem_allocations() - allocations));
+    es_log(ES_LOG_DEBUG, "allocations after the first step: %lld",
+           (long long)(es_mem_allocations() - allocations));
     ES_ASSERT(saved == r->step);
     return 0;
 }
@@ -223,9 +235,11 @@ static void close_run(struct run *r) {
 
 int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es_train_options *options,
                  struct es_train_summary *summary, struct es_err *err) {
-    struct run r = {.comm = c, .cfg = cfg, .options = options, .phase = train_phase(cfg), .best = (double)NAN};
+    struct run r = {
+        .comm = c, .cfg = cfg, .options = options, .phase = train_phase(cfg), .best = (double)NAN};
     int rc = 0;
-    *summary = (struct es_train_summary){.psds1 = (double)NAN, .mpauc = (double)NAN, .objective = (double)NAN, .loss = (double)NAN};
+    *summary = (struct es_train_summary){
+        .psds1 = (double)NAN, .mpauc = (double)NAN, .objective = (double)NAN, .loss = (double)NAN};
     ES_GO(es_config_require(cfg, "run.dir", err));
     snprintf(r.dir, sizeof r.dir, "%s", es_config_string(cfg, "run.dir"));
     ES_GO(open_data(&r, err));
@@ -240,19 +254,22 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
     summary->digest = es_params_digest(es_trainer_student(r.trainer));
     summary->step = r.step;
     if (options->init_only) {
-        rc = r.step > 0 ? es_err_set(err, ES_EUSAGE, "--init-only: %s holds a run at step %lld", r.dir, (long long)r.step)
+        rc = r.step > 0 ? es_err_set(err, ES_EUSAGE, "--init-only: %s holds a run at step %lld", r.dir,
+                                     (long long)r.step)
                         : save(&r, "checkpoint-last.h5", err);
         goto done;
     }
     int64_t limit = es_config_i64(cfg, "train.max_steps");
     r.end_step = limit > 0 && limit < r.tp.total_steps ? limit : r.tp.total_steps;
     if (r.step >= r.end_step) {
-        es_log(ES_LOG_INFO, "nothing to do: step %lld of %lld is done", (long long)r.step, (long long)r.end_step);
+        es_log(ES_LOG_INFO, "nothing to do: step %lld of %lld is done", (long long)r.step,
+               (long long)r.end_step);
         goto done;
     }
     ES_GO(open_validation(&r, err));
     ES_GO(es_err_agree_all(c, train_input_new(&r.input, &r.tp, cfg, err), err));
-    ES_GO(es_err_agree_all(c, train_input_start(&r.input, r.data, r.plan, r.trainer, r.step, r.end_step, err), err));
+    ES_GO(es_err_agree_all(c, train_input_start(&r.input, r.data, r.plan, r.trainer, r.step, r.end_step, err),
+                           err));
     ES_GO(train_log_open_all(c, &r.log, cfg, r.dir, r.step, &r.tp, err));
     rc = steps(&r, summary, err);
     if (rc >= 0) {
@@ -262,8 +279,8 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
     summary->step = r.step;
     summary->wall_s = es_now_s() - r.begin_s;
     summary->clips_per_s = (double)r.clips_done / summary->wall_s;
-    es_log(ES_LOG_INFO, "steps=%lld seconds=%.1f clips_per_s=%.2f peak_rss_gib=%.3f", (long long)r.step, summary->wall_s,
-           summary->clips_per_s, (double)es_mem_peak_rss() / 1073741824.0);
+    es_log(ES_LOG_INFO, "steps=%lld seconds=%.1f clips_per_s=%.2f peak_rss_gib=%.3f", (long long)r.step,
+           summary->wall_s, summary->clips_per_s, (double)es_mem_peak_rss() / 1073741824.0);
 done:
     summary->best_objective = r.best;
     close_run(&r);

@@ -83,13 +83,13 @@ void es_optim_step(struct es_optim *o, struct es_params *params, struct es_reduc
         const float *g = es_reducer_segment(r, q->segment).sum + q->in_segment;
         int64_t at = o->first[q->segment] + q->in_segment;
         struct es_adamw a = {.lr = o->op.lr[q->group] * factor,
-                                    .beta1 = o->op.beta1,
-                                    .beta2 = o->op.beta2,
-                                    .eps = o->op.eps,
-                                    .weight_decay = o->op.weight_decay,
-                                    .step = t + 1,
-                                    .decoupled = o->op.decoupled,
-                                    .grad_scale = grad_scale};
+                             .beta1 = o->op.beta1,
+                             .beta2 = o->op.beta2,
+                             .eps = o->op.eps,
+                             .weight_decay = o->op.weight_decay,
+                             .step = t + 1,
+                             .decoupled = o->op.decoupled,
+                             .grad_scale = grad_scale};
         es_k_adamw(q->n, values + q->offset, g, o->m + at, o->v + at, &a);
     }
 }

@@ -13,13 +13,17 @@ struct train_log {
     struct es_metrics *m;
     int table[N_TABLES];
     int leaves;
-    double *leaf; /* [leaves, ES_N_TERMS], NAN where a short window has no leaf */
+    double *leaf;      /* [leaves, ES_N_TERMS], NAN where a short window has no leaf */
     struct es_err err; /* of a row that could not be added */
 };
 
 static int declare(struct train_log *l, int leaves, struct es_err *err) {
     struct es_metrics_column step[] = {
-        {"/leaf", ES_H5_F64, 2, {leaves, ES_N_TERMS}, {{NULL, 0, NULL}, {"terms", ES_N_TERMS, es_term_names}}},
+        {"/leaf",
+         ES_H5_F64,
+         2,
+         {leaves, ES_N_TERMS},
+         {{NULL, 0, NULL}, {"terms", ES_N_TERMS, es_term_names}}},
         {"/step/loss", ES_H5_F64, 0, {0}, {{0}}},
         {"/step/lr_factor", ES_H5_F64, 0, {0}, {{0}}},
         {"/step/lr", ES_H5_F64, 0, {0}, {{0}}},
@@ -33,12 +37,15 @@ static int declare(struct train_log *l, int leaves, struct es_err *err) {
     struct es_metrics_column valid[] = {{"/valid/psds1", ES_H5_F64, 0, {0}, {{0}}},
                                         {"/valid/mpauc", ES_H5_F64, 0, {0}, {{0}}},
                                         {"/valid/objective", ES_H5_F64, 0, {0}, {{0}}}};
-    ES_TRY(es_metrics_table(l->m, "/step/step", step, sizeof step / sizeof *step, &l->table[TABLE_STEP], err));
-    return es_metrics_table(l->m, "/valid/step", valid, sizeof valid / sizeof *valid, &l->table[TABLE_VALID], err);
+    ES_TRY(
+        es_metrics_table(l->m, "/step/step", step, sizeof step / sizeof *step, &l->table[TABLE_STEP], err));
+    return es_metrics_table(l->m, "/valid/step", valid, sizeof valid / sizeof *valid, &l->table[TABLE_VALID],
+                            err);
 }
 
-int train_log_open_all(const struct es_comm *c, struct train_log **l, const struct es_config *cfg, const char *dir, int64_t step,
-                       const struct es_trainer_params *tp, struct es_err *err) {
+int train_log_open_all(const struct es_comm *c, struct train_log **l, const struct es_config *cfg,
+                       const char *dir, int64_t step, const struct es_trainer_params *tp,
+                       struct es_err *err) {
     char path[700];
     snprintf(path, sizeof path, "%s/metrics.h5", dir);
     *l = es_alloc(1, sizeof **l, err);
@@ -49,7 +56,8 @@ int train_log_open_all(const struct es_comm *c, struct train_log **l, const stru
         if (!(*l)->leaf) rc = -ES_EIO;
     }
     if (rc == 0)
-        rc = es_metrics_open(&(*l)->m, path, es_comm_rank(c), es_config_double(cfg, "metrics.flush_seconds"), step > 0 ? step : -1, err);
+        rc = es_metrics_open(&(*l)->m, path, es_comm_rank(c), es_config_double(cfg, "metrics.flush_seconds"),
+                             step > 0 ? step : -1, err);
     if (rc == 0) rc = declare(*l, tp->leaves, err);
     return es_err_agree_all(c, rc, err);
 }
@@ -65,16 +73,21 @@ static void keep(struct train_log *l, int rc, const struct es_err *e) {
     if (rc < 0 && l->err.code == 0) l->err = *e;
 }
 
-void train_log_step(struct train_log *l, int64_t step, const struct es_step_report *r, const struct es_trainer_params *tp) {
+void train_log_step(struct train_log *l, int64_t step, const struct es_step_report *r,
+                    const struct es_trainer_params *tp) {
     struct es_err e = {0};
     double lr = 0;
     for (int i = 0; i < tp->optim.n_groups; i++) lr = fmax(lr, tp->optim.lr[i]);
     lr *= r->lr_factor;
     for (int j = 0; j < l->leaves; j++)
         for (int k = 0; k < ES_N_TERMS; k++)
-            l->leaf[j * ES_N_TERMS + k] = j < r->n_active ? r->leaf[(int64_t)j * r->leaf_stride + k] : (double)NAN;
-    const void *row[] = {l->leaf,    &r->mean[ES_TERM_TOTAL], &r->lr_factor, &lr,         &r->gradient_norm,
-                         &r->digest, r->time_min,             r->time_mean,  r->time_max, r->time_slowest};
+            l->leaf[j * ES_N_TERMS + k] =
+                j < r->n_active ? r->leaf[(int64_t)j * r->leaf_stride + k] : (double)NAN;
+    const void *row[] = {l->leaf,           &r->mean[ES_TERM_TOTAL],
+                         &r->lr_factor,     &lr,
+                         &r->gradient_norm, &r->digest,
+                         r->time_min,       r->time_mean,
+                         r->time_max,       r->time_slowest};
     keep(l, es_metrics_add(l->m, l->table[TABLE_STEP], step, row, &e), &e);
 }
 

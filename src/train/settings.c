@@ -34,12 +34,14 @@ void train_plan_params(struct es_plan_params *pp, const struct es_config *cfg, c
     int n;
     const int *size = es_config_ints(cfg, "data.subset_sizes", &n);
     for (int s = 0; s < ES_N_SETS; s++) pp->size[s] = size[s];
-    pp->wavmix_set[ES_SET_M] = pp->wavmix_set[ES_SET_R] = pp->wavmix_set[ES_SET_S] = true; /* targets "strong" */
+    pp->wavmix_set[ES_SET_M] = pp->wavmix_set[ES_SET_R] = pp->wavmix_set[ES_SET_S] =
+        true; /* targets "strong" */
     pp->mixup_joint = es_config_bool(cfg, "augment.mixup_joint");
 }
 
 static void objective(struct es_objective_params *o, const struct es_config *cfg, enum es_phase phase) {
-    static const char *const lambda[6] = {"loss.maestro", "loss.real", "loss.synthetic", "loss.weak", "loss.ssl", "loss.pseudo"};
+    static const char *const lambda[6] = {"loss.maestro", "loss.real", "loss.synthetic",
+                                          "loss.weak",    "loss.ssl",  "loss.pseudo"};
     *o = (struct es_objective_params){.leaves = es_config_int(cfg, "train.leaves"), .loss_scale = 1.0};
     if (phase == ES_PHASE_PRETRAIN) return;
     o->stage = phase == ES_PHASE_STAGE1 ? 1 : 2;
@@ -69,18 +71,20 @@ static void optimizer(struct es_optim_params *o, const struct es_config *cfg, en
     o->lr[0] = pretrain ? 0.0 : es_config_double(cfg, "optimizer.cnn_lr");
     o->lr[1] = es_config_double(cfg, pretrain ? "optimizer.head_lr" : "optimizer.rnn_lr");
     o->n_groups = 2 + es_config_int(cfg, "model.depth") + 2;
-    double lr = es_config_double(cfg, "optimizer.transformer_lr"), decay = es_config_double(cfg, "optimizer.layer_decay");
+    double lr = es_config_double(cfg, "optimizer.transformer_lr"),
+           decay = es_config_double(cfg, "optimizer.layer_decay");
     for (int i = 2; i < o->n_groups; i++, lr *= decay) o->lr[i] = lr;
 }
 
 /* plan: for leaf composition and epoch length. pretrain_classes: of the stores, 0 in the stages. */
-void train_trainer_params(struct es_trainer_params *tp, const struct es_config *cfg, const struct es_plan *plan,
-                          int pretrain_classes) {
+void train_trainer_params(struct es_trainer_params *tp, const struct es_config *cfg,
+                          const struct es_plan *plan, int pretrain_classes) {
     enum es_phase phase = train_phase(cfg);
     const struct es_plan_params *pp = es_plan_get_params(plan);
     *tp = (struct es_trainer_params){.phase = phase,
                                      .warmup_steps = es_config_i64(cfg, "optimizer.warmup_steps"),
-                                     .total_steps = es_config_i64(cfg, "train.epochs") * es_plan_epoch_steps(plan),
+                                     .total_steps =
+                                         es_config_i64(cfg, "train.epochs") * es_plan_epoch_steps(plan),
                                      .clip_norm = es_config_double(cfg, "train.clip_norm"),
                                      .leaves = pp->leaves,
                                      .frozen_block = 1,

@@ -11,8 +11,8 @@
 /* settings.c: from the configuration */
 enum es_phase train_phase(const struct es_config *cfg);
 void train_plan_params(struct es_plan_params *pp, const struct es_config *cfg, const int64_t *n_clips);
-void train_trainer_params(struct es_trainer_params *tp, const struct es_config *cfg, const struct es_plan *plan,
-                          int pretrain_classes);
+void train_trainer_params(struct es_trainer_params *tp, const struct es_config *cfg,
+                          const struct es_plan *plan, int pretrain_classes);
 
 /* input.c: leaves for the trainer */
 struct train_input {
@@ -27,11 +27,13 @@ struct train_input {
     int next_index;
 };
 int train_input_shapes(struct es_trainer_params *tp, struct es_err *err); /* frames of the mels of 10 s */
-int train_input_new(struct train_input *in, const struct es_trainer_params *tp, const struct es_config *cfg, struct es_err *err);
+int train_input_new(struct train_input *in, const struct es_trainer_params *tp, const struct es_config *cfg,
+                    struct es_err *err);
 void train_input_free(struct train_input *in);
 /* The sequence must be asked for completely: es_trainer_step_all for steps first_step .. end_step - 1. */
-int train_input_start(struct train_input *in, struct es_dataset *d, const struct es_plan *plan, struct es_trainer *t,
-                      int64_t first_step, int64_t end_step, struct es_err *err);
-int train_input_leaf(void *ctx, int64_t step, int leaf, struct es_leaf_input *out, struct es_err *err); /* an es_leaf_fn */
+int train_input_start(struct train_input *in, struct es_dataset *d, const struct es_plan *plan,
+                      struct es_trainer *t, int64_t first_step, int64_t end_step, struct es_err *err);
+int train_input_leaf(void *ctx, int64_t step, int leaf, struct es_leaf_input *out,
+                     struct es_err *err); /* an es_leaf_fn */
 
 #endif

@@ -39,7 +39,8 @@ struct es_trainer {
     float *crnn_log, *mix_scratch, *frozen_z;
     float *teacher_strong, *teacher_weak;
     int64_t leaves_done;
-    double time[ES_N_TIMES], mark_s, optimizer_s; /* optimizer_s: of the step before, it ends after the exchange of times */
+    double time[ES_N_TIMES], mark_s,
+        optimizer_s; /* optimizer_s: of the step before, it ends after the exchange of times */
     size_t planned[3];
 };
 
@@ -343,7 +344,8 @@ int es_trainer_new_all(struct es_trainer **out, const struct es_comm *c, const s
         if (strstr(p->name, ".running_")) t->record_n += 2 * (int)p->n;
     }
     ES_GO(es_err_agree_all(c, rc, err));
-    ES_GO(es_leafgather_new_all(&t->gather, t->comm, tp->leaves, t->record_n, sizeof(struct rank_header), err));
+    ES_GO(
+        es_leafgather_new_all(&t->gather, t->comm, tp->leaves, t->record_n, sizeof(struct rank_header), err));
 done:
     if (rc < 0) es_trainer_free_all(out);
     return rc;

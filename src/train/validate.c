@@ -19,7 +19,8 @@ struct part { /* one set of clips and what is measured on it */
 };
 
 /* Truth of the clips listed, from the store's own events; only classes `first` to `end` - 1. */
-static int make_truth(struct es_truth **t, const struct es_store *s, const int64_t *ids, int64_t n, struct es_err *err) {
+static int make_truth(struct es_truth **t, const struct es_store *s, const int64_t *ids, int64_t n,
+                      struct es_err *err) {
     ES_TRY(es_truth_new(t, es_store_path(s), es_store_path(s), err));
     for (int64_t i = 0; i < n; i++) {
         int n_events;
@@ -35,8 +36,8 @@ static int make_truth(struct es_truth **t, const struct es_store *s, const int64
     return 0;
 }
 
-static int score(const struct es_scores *scores, const struct es_truth *truth, bool maestro, bool macro, double *value,
-                 struct es_err *err) {
+static int score(const struct es_scores *scores, const struct es_truth *truth, bool maestro, bool macro,
+                 double *value, struct es_err *err) {
     struct es_truth *clips = NULL;
     struct es_evalset *set = NULL;
     struct es_psds *psds = NULL;
@@ -66,8 +67,9 @@ done:
 
 /* On rank 0: filter, truth, metric. A set that cannot be scored (a class without positive segment, say) is a warning and NAN: a
  * small validation set must not end a run. */
-static int measure(const struct es_store *s, const int64_t *ids, int64_t n, const struct part *p, bool pretrain, int n_frames,
-                   float *logits, const int *median_frames, double *value, struct es_err *err) {
+static int measure(const struct es_store *s, const int64_t *ids, int64_t n, const struct part *p,
+                   bool pretrain, int n_frames, float *logits, const int *median_frames, double *value,
+                   struct es_err *err) {
     int K = es_store_n_classes(s), rc = 0, *window = es_alloc((size_t)K, sizeof(int), err);
     const char **names = es_alloc((size_t)n, sizeof *names, err);
     struct es_scores *scores = NULL, *filtered = NULL;
@@ -83,7 +85,8 @@ static int measure(const struct es_store *s, const int64_t *ids, int64_t n, cons
     for (int64_t i = 0; i < n; i++) names[i] = es_store_name(s, ids[i]);
     if (!pretrain) es_sigmoid_f32(n * n_frames * K, logits); /* PretrainedSED evaluates logits */
     for (int i = 0; i <= n_frames; i++) edges[i] = es_labels_time(g, i);
-    ES_GO(es_scores_from_array(&scores, n, names, n_frames, edges, K, es_store_classes(s), logits, es_store_path(s), err));
+    ES_GO(es_scores_from_array(&scores, n, names, n_frames, edges, K, es_store_classes(s), logits,
+                               es_store_path(s), err));
     ES_GO(es_scores_median(&filtered, scores, window, err));
     ES_GO(make_truth(&truth, s, ids, n, err));
     struct es_err why = {0};
@@ -100,19 +103,22 @@ done:
     return rc;
 }
 
-static int run_part(const struct es_comm *c, struct es_forward *f, const struct es_store *s, const struct part *p, bool pretrain,
-                    const int *median_frames, double *value, int64_t *n_clips, struct es_err *err) {
+static int run_part(const struct es_comm *c, struct es_forward *f, const struct es_store *s,
+                    const struct part *p, bool pretrain, const int *median_frames, double *value,
+                    int64_t *n_clips, struct es_err *err) {
     int64_t *ids = NULL, n = 0;
     float *logits = NULL;
     int rc = es_predict_list(s, (int)p->subset, p->split, &ids, &n, err);
     if (rc == 0 && n > 0) {
-        logits = es_alloc((size_t)n * (size_t)es_forward_frames(f) * (size_t)es_forward_classes(f), sizeof(float), err);
+        logits = es_alloc((size_t)n * (size_t)es_forward_frames(f) * (size_t)es_forward_classes(f),
+                          sizeof(float), err);
         if (!logits) rc = -ES_EIO;
     }
     ES_GO(es_err_agree_all(c, rc, err));
     if (n == 0) goto done;
     ES_GO(es_predict_clips_all(c, f, s, ids, n, logits, err));
-    if (es_comm_rank(c) == 0) rc = measure(s, ids, n, p, pretrain, es_forward_frames(f), logits, median_frames, value, err);
+    if (es_comm_rank(c) == 0)
+        rc = measure(s, ids, n, p, pretrain, es_forward_frames(f), logits, median_frames, value, err);
     ES_GO(es_err_agree_all(c, rc, err));
     es_comm_bcast_all(c, value, sizeof *value, 0);
     *n_clips += n;
@@ -122,9 +128,11 @@ done:
     return rc;
 }
 
-int es_validate_all(const struct es_comm *c, struct es_forward *f, struct es_store *const *stores, int n_stores, bool pretrain,
-                    const int *median_frames, struct es_validation *out, struct es_err *err) {
-    static const struct part stage_parts[2] = {{ES_SUBSET_SYNTH_VALIDATION, -1, false}, {ES_SUBSET_MAESTRO, 1, true}};
+int es_validate_all(const struct es_comm *c, struct es_forward *f, struct es_store *const *stores,
+                    int n_stores, bool pretrain, const int *median_frames, struct es_validation *out,
+                    struct es_err *err) {
+    static const struct part stage_parts[2] = {{ES_SUBSET_SYNTH_VALIDATION, -1, false},
+                                               {ES_SUBSET_MAESTRO, 1, true}};
     static const struct part pretrain_parts[1] = {{ES_SUBSET_AS_EVAL, -1, false}};
     const struct part *parts = pretrain ? pretrain_parts : stage_parts;
     *out = (struct es_validation){.psds1 = (double)NAN, .mpauc = (double)NAN, .objective = (double)NAN};
