@@ -51,8 +51,8 @@ def plot(logs, out, window=1):
         for i, (log, c) in enumerate(zip(logs, all_curves)):
             if title in c:
                 x, y = c[title]
-                few = title.startswith("validation")
-                axis.plot(x, y if few else smooth(y, window), marker="o" if few else "", lw=1, color=f"C{i}", label=log.name)
+                noisy = title.startswith("loss: ") or title == "gradient_norm"
+                axis.plot(x, smooth(y, window) if noisy else y, marker="o" if title.startswith("validation") else "", lw=1, color=f"C{i}", label=log.name)
         axis.set_title(title, fontsize=9)
         axis.grid(alpha=0.3)
     figure.supxlabel("step", fontsize=9)
@@ -68,7 +68,7 @@ def main(argv=None):
     parser = runlog.Parser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or its metrics.h5")
     parser.add_argument("--out", default="curves.png", help="the picture (default: curves.png)")
-    parser.add_argument("--smooth", type=int, default=10, metavar="N", help="mean over the last N steps (default: 10)")
+    parser.add_argument("--smooth", type=int, default=10, metavar="N", help="mean of noisy curves over the last N steps (default: 10)")
     args = parser.parse_args(argv)
     titles = plot([runlog.read(r) for r in args.runs], args.out, max(1, args.smooth))
     print(f"{args.out}: {len(titles)} panels, {len(args.runs)} runs")

@@ -63,7 +63,7 @@ const struct es_job_spec es_job_evaluate_spec = {
     .synopsis = "(--predictions FILE | --scores FILE|DIR | --detections FILE) --ground-truth FILE "
                 "--durations FILE [options]",
     .options = options,
-    .example = "earshot evaluate --predictions build/quickstart/pred/desed.h5 --ground-truth "
-               "build/quickstart/demo/desed/metadata/validation/validation.tsv --durations "
-               "build/quickstart/demo/desed/metadata/validation/validation_durations.tsv",
+    .example = "earshot evaluate --predictions build/quickstart/pred/desed.h5 \\\n"
+               "    --ground-truth build/quickstart/demo/desed/metadata/validation/validation.tsv \\\n"
+               "    --durations build/quickstart/demo/desed/metadata/validation/validation_durations.tsv",
     .run = es_job_evaluate};

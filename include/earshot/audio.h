@@ -7,6 +7,7 @@
 #ifndef EARSHOT_AUDIO_H
 #define EARSHOT_AUDIO_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "earshot/err.h"
@@ -23,6 +24,12 @@ int es_audio_info(const char *path, struct es_audio_info *info, struct es_err *e
  * cut; a file that ends before its header says is an error. info may be NULL. */
 int es_audio_read(const char *path, int64_t start, int64_t n, float **x, int64_t *n_read,
                   struct es_audio_info *info, struct es_err *err);
+
+/* The same for a file in memory; name is for messages. */
+int es_audio_info_memory(const char *name, const void *bytes, size_t n_bytes, struct es_audio_info *info,
+                         struct es_err *err);
+int es_audio_read_memory(const char *name, const void *bytes, size_t n_bytes, float **x, int64_t *n_read,
+                         struct es_err *err);
 
 /* Writes n samples per channel (interleaved) as WAV or FLAC by the name's extension. On failure the file is removed. */
 int es_audio_write(const char *path, const int16_t *pcm, int64_t n, int n_channels, int rate_hz,

@@ -1,4 +1,5 @@
-/* Metrics of sound event detection (spec/evaluation.md): one matched set of scores and ground truth, and what is computed on it.
+/* Metrics of sound event detection (spec/evaluation.md): one matched set of scores and ground truth, and what
+ * is computed on it.
  *
  *     struct es_evalset *set = NULL;                       scores + truth, compared and checked
  *     ES_GO(es_evalset_new(&set, scores, truth, &(struct es_evalset_params){0}, err));
@@ -7,8 +8,8 @@
  *     ES_GO(es_auroc_new(&auroc, set, &params, err));       mpauc.h
  *     es_evalset_free(&set);
  *
- * Everything is exact: no grid of thresholds. Counts are integers; classes are processed independently, in parallel (OpenMP), and
- * combined in class order, so every digit is the same for any number of threads.
+ * Everything is exact: no grid of thresholds. Counts are integers; classes are processed independently, in
+ * parallel (OpenMP), and combined in class order, so every digit is the same for any number of threads.
  *
  * Collectivity: none; a job calls from rank 0, or from any rank with the same result.
  */
@@ -26,16 +27,17 @@
 struct es_evalset; /* opaque */
 
 struct es_evalset_params { /* {0}: what DCASE code does */
-    bool
-        keep_empty; /* keep clips without an event of an evaluated class; default: dropped, their duration too */
-    bool subset;    /* leave out scores of clips the truth does not list, instead of refusing them */
-    int n_classes;              /* classes to evaluate, in this order; events of other classes are ignored */
+    bool keep_empty; /* keep clips without an event of an evaluated class; default: dropped, their duration
+                        too */
+    bool subset;     /* leave out scores of clips the truth does not list, instead of refusing them */
+    int n_classes;   /* classes to evaluate, in this order; events of other classes are ignored */
     const char *const *classes; /* NULL: those with an event, in order of the score columns */
 };
 
-/* Compares scores and truth; both are borrowed until es_evalset_free. ES_EDATA: a label without score column, a class without
- * event, clips that are not the same in scores, truth and durations, edges that do not ascend, scores that are not numbers
- * (NaN, +inf), events with offset <= onset or onset < 0, overlapping or touching events of one class in a clip. */
+/* Compares scores and truth; both are borrowed until es_evalset_free. ES_EDATA: a label without score column,
+ * a class without event, clips that are not the same in scores, truth and durations, edges that do not
+ * ascend, scores that are not numbers (NaN, +inf), events with offset <= onset or onset < 0, overlapping or
+ * touching events of one class in a clip. */
 int es_evalset_new(struct es_evalset **set, const struct es_scores *scores, const struct es_truth *truth,
                    const struct es_evalset_params *params, struct es_err *err);
 void es_evalset_free(struct es_evalset **set);
@@ -52,8 +54,8 @@ struct es_curve_ct { /* the number of cross triggers toward a class changes by d
     uint32_t level;
     int32_t i_class, delta;
 };
-/* Levels from the highest down; score >= level is active. Above the first level all counts are 0. Counts at a threshold th
- * (active: score > th) are those of the last level with score > th. */
+/* Levels from the highest down; score >= level is active. Above the first level all counts are 0. Counts at a
+ * threshold th (active: score > th) are those of the last level with score > th. */
 struct es_curve {
     int64_t n;
     double *score;
@@ -101,8 +103,9 @@ void es_f1_free(struct es_f1 **f1);
 
 /* ---- metrics by name, for a job's table and JSON */
 
-/* Names: psds1 psds2, mpauc mauc (partial and full area over segments of 1 s; rows *_staircase beside them), collar_f1
- * intersection_f1 segment_f1 (macro average at threshold 0.5; rows *_best: at the best threshold of each class). */
+/* Names: psds1 psds2, mpauc mauc (partial and full area over segments of 1 s; rows *_staircase beside them),
+ * collar_f1 intersection_f1 segment_f1 (macro average at threshold 0.5; rows *_best: at the best threshold of
+ * each class). */
 struct es_evaluation_row {
     const char *name;
     double value;
@@ -129,13 +132,12 @@ void es_evaluation_write(const struct es_evaluation *e, struct es_json *json);
 /* A table: a line for all classes, then one a class. */
 void es_evaluation_print(const struct es_evaluation *e, struct es_text *text);
 
-struct es_evaluate_input { /* what `earshot evaluate` is told; one of the first three */
-    const char *
-        predictions; /* HDF5 with logits (predictions.h); of its clips those that the truth lists are scored */
-    const char *scores; /* HDF5 or folder (scores.h) */
-    const char *
-        detections; /* TSV (filename, onset, offset, event_label, perhaps score): overlapping boxes of a class become one,
-                              * without score they have score 1 */
+struct es_evaluate_input {   /* what `earshot evaluate` is told; one of the first three */
+    const char *predictions; /* HDF5 with logits (predictions.h); of its clips those that the truth lists are
+                                scored */
+    const char *scores;      /* HDF5 or folder (scores.h) */
+    const char *detections; /* TSV (filename, onset, offset, event_label, perhaps score): overlapping boxes of
+                             * a class become one, without score they have score 1 */
     const char *ground_truth,
         *durations;      /* TSV; a column `confidence` makes it MAESTRO: 11 classes, recordings joined */
     const char *metrics; /* names; NULL: see above, for MAESTRO mpauc,segment_f1 */

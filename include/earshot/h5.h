@@ -105,6 +105,9 @@ int es_h5_read_new(const struct es_h5 *f, const char *name, enum es_h5_type type
 /* Rows row0 .. row0+n-1 of the first dimension. */
 int es_h5_read_rows(const struct es_h5 *f, const char *name, enum es_h5_type type, int64_t row0, int64_t n,
                     void *out, struct es_err *err);
+/* Row of a [N] data set of variable-length bytes (PaSST's mp3s), into a new block (*out, es_free). */
+int es_h5_read_bytes(const struct es_h5 *f, const char *name, int64_t row, void **out, size_t *n,
+                     struct es_err *err);
 /* [N] strings (or one, of a scalar data set), fixed or variable length; padding removed. */
 int es_h5_read_strings(const struct es_h5 *f, const char *name, struct es_h5_names *names,
                        struct es_err *err);

@@ -1,16 +1,17 @@
-/* Area under the ROC over segments, partial or full (spec/evaluation.md section 9.3), and the MAESTRO metric of DCASE 2024
- * (section 10).
+/* Area under the ROC over segments, partial or full (spec/evaluation.md section 9.3), and the MAESTRO metric
+ * of DCASE 2024 (section 10).
  *
- * Area: segments sorted stably by score; equal scores are one step. `linear` joins the points (current sed_scores_eval), `staircase`
- * does not (releases up to 0.0.4, which published numbers used). Cut at fpr_max and divided by it; not McClish.
+ * Area: segments sorted stably by score; equal scores are one step. `linear` joins the points (current
+ * sed_scores_eval), `staircase` does not (releases up to 0.0.4, which published numbers used). Cut at fpr_max
+ * and divided by it; not McClish.
  *
- * MAESTRO: recordings of minutes, cut into overlapping 10 s clips `<recording>-<start>-<end>` (1/100 s), with soft labels. Hard
- * labels: confidence > 0.5 of the 11 classes marked mpauc in labels.h. es_maestro_join makes one score table and one truth per recording: mean of the frame
- * scores in each second of a clip, mean over the clips that cover a second, events of the clips joined. Then segments of 1 s,
- * fpr_max 0.1.
+ * MAESTRO: recordings of minutes, cut into overlapping 10 s clips `<recording>-<start>-<end>` (1/100 s), with
+ * soft labels. Hard labels: confidence > 0.5 of the 11 classes marked mpauc in labels.h. es_maestro_join
+ * makes one score table and one truth per recording: mean of the frame scores in each second of a clip, mean
+ * over the clips that cover a second, events of the clips joined. Then segments of 1 s, fpr_max 0.1.
  *     es_truth_load(&soft, "labels.tsv", "recording_durations.tsv", err)
  *     es_maestro_join(&joined, &truth, scores, soft, &params, err)
- *     es_evalset_new(&set, joined, truth, ...), es_auroc_new(&auroc, set, &es_mpauc_params(), err)
+ *     es_evalset_new(&set, joined, truth, ...), es_auroc_new(&auroc, set, &mpauc, err)    mpauc = es_mpauc_params()
  *
  * Collectivity: none.
  */
@@ -47,17 +48,17 @@ struct es_maestro_params { /* {0}: as eval_predictions of the public code and th
     bool positive_only;    /* only clips with a hard label enter; seconds they leave uncovered have score 0 */
     bool subset; /* leave out scores of recordings the durations do not list, instead of refusing them */
 };
-/* Both results are new; truth holds the recordings that have a hard label somewhere, their joined events and durations. The
- * scores hold those recordings and the 11 classes. ES_EDATA: a clip id of another form, a clip of the labels without scores, a
- * recording without duration or scores, a class without column. */
+/* Both results are new; truth holds the recordings that have a hard label somewhere, their joined events and
+ * durations. The scores hold those recordings and the 11 classes. ES_EDATA: a clip id of another form, a clip
+ * of the labels without scores, a recording without duration or scores, a class without column. */
 int es_maestro_join(struct es_scores **joined, struct es_truth **truth, const struct es_scores *scores,
                     const struct es_truth *soft, const struct es_maestro_params *params, struct es_err *err);
-/* The monitor of a training run (spec section 10, validation step): every clip is an item of its own, as long as its last hard
- * event; clips without one are not in truth. Evaluate with params.subset. */
+/* The monitor of a training run (spec section 10, validation step): every clip is an item of its own, as long
+ * as its last hard event; clips without one are not in truth. Evaluate with params.subset. */
 int es_maestro_clips(struct es_truth **truth, const struct es_truth *soft, struct es_err *err);
 
-/* In one call, for a trainer's validation: the test metric (recordings), and the monitor (clips). Scores of clips that soft or
- * its durations do not know are left out. */
+/* In one call, for a trainer's validation: the test metric (recordings), and the monitor (clips). Scores of
+ * clips that soft or its durations do not know are left out. */
 int es_evaluate_maestro(struct es_auroc **auroc, const struct es_scores *scores, const struct es_truth *soft,
                         bool positive_only, struct es_err *err);
 int es_evaluate_maestro_clips(struct es_auroc **auroc, const struct es_scores *scores,

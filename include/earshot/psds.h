@@ -1,10 +1,12 @@
 /* Polyphonic sound detection score, threshold independent (spec/evaluation.md section 5).
  *
- * Per class: all operating points (every distinct score is one) give a staircase of true positive ratio over effective false
- * positive rate. Over classes: mean - alpha_st * population standard deviation, not below 0. PSDS is the area up to efpr_max,
- * divided by it.
- * Source: Bilen et al., ICASSP 2020; Ebbers et al., ICASSP 2022 (sed_scores_eval). Exact, incremental: lowering the level by one
- * score touches only the runs that this frame starts, extends or joins.
+ * Per class: all operating points (every distinct score is one) give a staircase of true positive ratio over
+ * effective false positive rate. Over classes: mean - alpha_st * population standard deviation, not below 0.
+ * PSDS is the area up to efpr_max, divided by it.
+ *
+ * Source: Bilen et al., ICASSP 2020; Ebbers et al., ICASSP
+ * 2022 (sed_scores_eval). Exact, incremental: lowering the level by one score touches only the runs that this
+ * frame starts, extends or joins.
  *
  * Collectivity: none. Same digits for any number of threads.
  */

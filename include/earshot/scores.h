@@ -1,22 +1,25 @@
 /* What evaluation starts from: score tables and ground truth tables in memory.
  *
- * Scores. A clip has N frames; frame i covers [edges_s[i], edges_s[i+1]) and holds one score per class, float or double.
- * -inf means "never active". Three ways to get a struct es_scores:
+ * Scores. A clip has N frames; frame i covers [edges_s[i], edges_s[i+1]) and holds one score per class, float
+ * or double. -inf means "never active". Three ways to get a struct es_scores:
+ *
  *     es_scores_load        a file or folder of scores (layouts below)
- *     es_scores_from_array  one array [clips, frames, classes] in memory (predictions, a trainer's validation); borrowed
+ *     es_scores_from_array  one array [clips, frames, classes] in memory, borrowed: a trainer's validation
  *     es_scores_new         empty clips for the caller to fill
  *
- * HDF5 layout: `classes` [K] strings, group `scores` with one data set [frames, K] float32 (or float64) per clip id, `timestamps`
- * one float64 data set [frames+1] for all clips, or a group with one per clip.
- * TSV layout (sed_scores_eval): a folder with `<clip id>.tsv` per clip and nothing else; columns onset, offset, then the classes;
- * one row per frame; every onset is exactly the previous offset.
+ * HDF5 layout: `classes` [K] strings, group `scores` with one data set [frames, K] float32 (or float64) per
+ * clip id, `timestamps` one float64 data set [frames+1] for all clips, or a group with one per clip.
  *
- * Ground truth. A struct es_truth is a table of events (clip, label, onset, offset, and for soft labels a confidence) together
- * with the clips it declares and a table of durations. It keeps the row of each event for messages. Built by es_truth_load from
- * TSV files, or by hand: es_truth_new, then es_truth_clip / es_truth_event / es_truth_duration in any order.
+ * TSV layout (sed_scores_eval): a folder with `<clip id>.tsv` per clip and nothing else; columns onset, offset,
+ * then the classes; one row per frame; every onset is exactly the previous offset.
  *
- * Clip ids are file names up to the last dot. Nothing is checked here beyond the files' own layout; es_evalset_new
- * (evaluate.h) compares scores with truth.
+ * Ground truth. A struct es_truth is a table of events (clip, label, onset, offset, and for soft labels a
+ * confidence) together with the clips it declares and a table of durations. It keeps the row of each event
+ * for messages. Built by es_truth_load from TSV files, or by hand: es_truth_new, then es_truth_clip /
+ * es_truth_event / es_truth_duration in any order.
+ *
+ * Clip ids are file names up to the last dot. Nothing is checked here beyond the files' own layout;
+ * es_evalset_new (evaluate.h) compares scores with truth.
  *
  * Errors: ES_EDATA names file and row; ES_EIO when a file cannot be read. Collectivity: none.
  */
@@ -58,17 +61,20 @@ int es_scores_new(struct es_scores **s, int64_t n_clips, const char *const *ids,
                   const char *const *classes, bool is_double, const char *source, struct es_err *err);
 void es_scores_free(struct es_scores **s);
 
-/* Row-major values [n_clips, n_frames, n_classes], borrowed until es_scores_free; edges_s [n_frames+1] is copied. */
+/* Row-major values [n_clips, n_frames, n_classes], borrowed until es_scores_free; edges_s [n_frames+1] is
+ * copied. */
 int es_scores_from_array(struct es_scores **s, int64_t n_clips, const char *const *ids, int n_frames,
                          const double *edges_s, int n_classes, const char *const *classes,
                          const float *values, const char *source, struct es_err *err);
 /* File (HDF5) or folder (TSV) of scores. */
 int es_scores_load(struct es_scores **s, const char *path, struct es_err *err);
-/* Predictions (predictions.h): logits through a float32 sigmoid, frames of the recipe (156 of 64 ms or 250 of 40 ms). */
+/* Predictions (predictions.h): logits through a float32 sigmoid, frames of the recipe (156 of 64 ms or 250 of
+ * 40 ms). */
 int es_scores_load_predictions(struct es_scores **s, const char *path, struct es_err *err);
-/* Detections as boxes: TSV with filename, onset, offset, event_label and perhaps score (else 1). Frames of a clip lie between
- * consecutive onsets and offsets; the score in a box is its score, the largest where boxes of a class overlap, -inf elsewhere. A clip
- * of truth without boxes is one frame of -inf. Classes: those of truth and of the file. */
+/* Detections as boxes: TSV with filename, onset, offset, event_label and perhaps score (else 1). Frames of a
+ * clip lie between consecutive onsets and offsets; the score in a box is its score, the largest where boxes
+ * of a class overlap, -inf elsewhere. A clip of truth without boxes is one frame of -inf. Classes: those of
+ * truth and of the file. */
 int es_scores_load_detections(struct es_scores **s, const char *path, const struct es_truth *truth,
                               struct es_err *err);
 /* Column of a class; -1 when there is none. */
@@ -110,7 +116,8 @@ int es_truth_event(struct es_truth *t, const char *clip, const char *label, doub
 int es_truth_duration(struct es_truth *t, const char *clip, double dur_s, struct es_err *err);
 /* Seconds; NAN when the table has no such clip. */
 double es_truth_duration_of(const struct es_truth *t, const char *clip);
-/* TSV files: events (filename, onset, offset, event_label, perhaps confidence) and durations (filename, duration). */
+/* TSV files: events (filename, onset, offset, event_label, perhaps confidence) and durations (filename,
+ * duration). */
 int es_truth_load(struct es_truth **t, const char *events_path, const char *durations_path,
                   struct es_err *err);
 

@@ -236,6 +236,8 @@ static const struct es_config_key table[] = {
         .range = "0..1"),
     ROW(INT, "prepare.split_seed", "42", "seed of these splits (NumPy's legacy generator)",
         .range = "0..4294967295"),
+    ROW(PATH, "prepare.mids", "metadata/mid_to_display_name.tsv",
+        "AudioSet: table of machine id and display name, no header; under prepare.root", ANY),
     ROW(PATH, "prepare.classes", "", "list of classes, one a line; empty: those of the corpus", ANY),
     ROW(BOOL, "prepare.overlap_exclude", "true",
         "leave out training clips that are also in an evaluation set", ANY),

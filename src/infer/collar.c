@@ -1,7 +1,9 @@
-/* Collar based counting (spec section 7.1): tp is the size of a maximum matching of runs and events, fp the other runs.
+/* Collar based counting (spec section 7.1): tp is the size of a maximum matching of runs and events, fp the
+ * other runs.
  *
- * The matching is kept maximum while runs come and go: a new run looks for an augmenting path; when a matched run goes, one
- * path from the runs left over may take its place. Only runs that hit some event are looked at. */
+ * The matching is kept maximum while runs come and go: a new run looks for an augmenting path; when a matched
+ * run goes, one path from the runs left over may take its place. Only runs that hit some event are looked at.
+ */
 #include <math.h>
 
 #include "earshot/mem.h"
@@ -57,7 +59,8 @@ static bool hit(const struct stat_sweep *s, int first, int last, int g) {
     return eval_micro(fabs(offset_s - ev->offset_s) - collar_s) <= 0;
 }
 
-/* Gives the run an event, moving other runs to other events where that helps (Kuhn). Deep as there are events to move. */
+/* Gives the run an event, moving other runs to other events where that helps (Kuhn). Deep as there are events
+ * to move. */
 static bool augment(struct stat_sweep *s, int first) {
     struct state *st = s->state;
     for (int g = 0; g < s->n_own; g++) {

@@ -34,8 +34,8 @@ struct es_evalset {
     double dur_s; /* of all clips */
 };
 
-/* rint(x * 1e6), half to even, without a call: adding 1.5 * 2^52 leaves no fraction (|x| < 2e9 s). Comparing two such values is
- * comparing R6 of the spec. */
+/* rint(x * 1e6), half to even, without a call: adding 1.5 * 2^52 leaves no fraction (|x| < 2e9 s). Comparing
+ * two such values is comparing R6 of the spec. */
 static inline double eval_micro(double x) {
     const double big = 0x1.8p52;
     return (x * 1e6 + big) - big;
@@ -86,8 +86,8 @@ struct stat_ws {
 int stat_ws_init(struct stat_ws *ws, const struct es_evalset *set, int64_t cap, struct es_err *err);
 void stat_ws_fini(struct stat_ws *ws);
 
-/* A sweep goes down the levels of one class in one clip. statistics.c keeps the runs of active frames and tells a counter which
- * appear and disappear; the counter keeps tp and fp. */
+/* A sweep goes down the levels of one class in one clip. statistics.c keeps the runs of active frames and
+ * tells a counter which appear and disappear; the counter keeps tp and fp. */
 struct stat_sweep {
     const struct es_evalset *set;
     const struct es_f1_params *params;
@@ -101,7 +101,8 @@ struct stat_sweep {
     void *state; /* the counter's own */
 };
 
-/* What a counter does when runs change; static const, so that stat_sweep_clip is compiled once for each with its calls inline. */
+/* What a counter does when runs change; static const, so that stat_sweep_clip is compiled once for each with
+ * its calls inline. */
 struct stat_runs {
     void (*begin)(struct stat_sweep *s);                    /* a clip; nothing active */
     void (*add)(struct stat_sweep *s, int first, int last); /* frames first..last are now one run */
@@ -180,14 +181,16 @@ static inline int stat_sweep_clip(struct stat_sweep *s, const struct stat_runs *
 /* Fills the result part of ws. */
 int stat_class(struct stat_ws *ws, const struct es_evalset *set, int i_class,
                const struct stat_counter *counter, const struct es_f1_params *params, struct es_err *err);
-/* Sorts n items of ws->item; the sorted ones are in the returned array (item or spare). Stable. narrow: keys of floats. */
+/* Sorts n items of ws->item; the sorted ones are in the returned array (item or spare). Stable. narrow: keys
+ * of floats. */
 struct stat_item *stat_sort(struct stat_ws *ws, int64_t n, bool narrow);
 uint64_t stat_key(double v, bool narrow);
 double stat_score(uint64_t key, bool narrow);
 /* Room for n more changes of cross triggers. */
 int stat_reserve_ct(struct stat_ws *ws, int64_t n, struct es_err *err);
 
-/* Calls fn for every class, in parallel, each thread with a workspace for cap items. The error of the first class that failed. */
+/* Calls fn for every class, in parallel, each thread with a workspace for cap items. The error of the first
+ * class that failed. */
 typedef int (*stat_class_fn)(struct stat_ws *ws, const struct es_evalset *set, int i_class, void *ctx,
                              struct es_err *err);
 int stat_each_class(const struct es_evalset *set, int64_t cap, stat_class_fn fn, void *ctx,

@@ -1,8 +1,9 @@
 /* Intersection based counting (spec section 4): detection and ground truth tolerance, cross triggers.
  *
- * What a run contributes depends on the run alone: whether it is relevant, and toward which classes it is a cross trigger. Both
- * are worked out when it appears and remembered until it goes. The sum of intersections of an event with relevant runs is kept
- * in two doubles, so that a run that goes leaves no rounding error behind. */
+ * What a run contributes depends on the run alone: whether it is relevant, and toward which classes it is a
+ * cross trigger. Both are worked out when it appears and remembered until it goes. The sum of intersections
+ * of an event with relevant runs is kept in two doubles, so that a run that goes leaves no rounding error
+ * behind. */
 #include <math.h>
 #include <string.h>
 

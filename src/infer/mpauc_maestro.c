@@ -150,7 +150,8 @@ int es_maestro_clips(struct es_truth **truth, const struct es_truth *soft, struc
     return hard_truth(truth, soft, false, err);
 }
 
-/* Mean score of each second of a clip, weighted by the time of the frames in it, added to the seconds of its recording. */
+/* Mean score of each second of a clip, weighted by the time of the frames in it, added to the seconds of its
+ * recording. */
 static void add_clip(const struct es_scores *scores, int64_t i_clip, const int column[N_CLASSES],
                      const struct clip_id *id, double *sum, int *count, int n_seconds) {
     const struct es_scores_clip *c = &scores->clips[i_clip];

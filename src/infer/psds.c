@@ -78,7 +78,8 @@ struct psds_job {
     struct es_f1_params counting;
 };
 
-/* Operating points with efpr <= efpr_max into *point; all of them, or only those no earlier one stands in for (oracle). */
+/* Operating points with efpr <= efpr_max into *point; all of them, or only those no earlier one stands in for
+ * (oracle). */
 static int64_t operating_points(const struct stat_ws *ws, const struct es_evalset *set, int i_class,
                                 const struct es_psds_params *p, int64_t *n_ct, struct point *point) {
     int64_t n = 0, ct = 0;

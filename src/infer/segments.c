@@ -13,7 +13,8 @@ int64_t segments_count(const struct es_evalset *set, double segment_s) {
     return n;
 }
 
-/* Score of a segment: the largest of its frames, 0 where there is none. Label: any event of the class in it, however short. */
+/* Score of a segment: the largest of its frames, 0 where there is none. Label: any event of the class in it,
+ * however short. */
 int segments_class(struct stat_ws *ws, const struct es_evalset *set, int i_class, double segment_s,
                    struct es_err *err) {
     (void)err;

@@ -1,8 +1,9 @@
 /* Counts of one class at every level: sort the scores, sweep each clip downwards, add up (spec section 3).
  *
- * Only frames that can change a count are sorted. Where a clip has no event that matters, the number of runs is all there is, and
- * its change at frame i is (s[i] > s[i-1]) - (s[i+1] > s[i]). Elsewhere frames are activated in order of their level; each level
- * removes the runs it touches and adds the ones it makes. Levels are indices, so clips add their changes into arrays. */
+ * Only frames that can change a count are sorted. Where a clip has no event that matters, the number of runs
+ * is all there is, and its change at frame i is (s[i] > s[i-1]) - (s[i+1] > s[i]). Elsewhere frames are
+ * activated in order of their level; each level removes the runs it touches and adds the ones it makes.
+ * Levels are indices, so clips add their changes into arrays. */
 #include <math.h>
 #include <string.h>
 

@@ -43,18 +43,57 @@ static int check_wav(const char *path, int64_t file_bytes, struct es_err *err) {
     return rc;
 }
 
-static int audio_open(const char *path, SNDFILE **s, SF_INFO *info, struct es_err *err) {
+/* A file in memory, for libsndfile. */
+struct memory {
+    const char *bytes;
+    sf_count_t n, at;
+};
+
+static sf_count_t memory_length(void *m) {
+    return ((const struct memory *)m)->n;
+}
+static sf_count_t memory_tell(void *m) {
+    return ((const struct memory *)m)->at;
+}
+static sf_count_t memory_seek(sf_count_t offset, int whence, void *data) {
+    struct memory *m = data;
+    sf_count_t to = offset + (whence == SEEK_CUR ? m->at : whence == SEEK_END ? m->n : 0);
+    return m->at = to < 0 ? 0 : to > m->n ? m->n : to;
+}
+static sf_count_t memory_read(void *out, sf_count_t n, void *data) {
+    struct memory *m = data;
+    if (n > m->n - m->at) n = m->n - m->at;
+    memcpy(out, m->bytes + m->at, (size_t)n);
+    m->at += n;
+    return n;
+}
+static sf_count_t memory_write(const void *from, sf_count_t n,
+                               void *m) { /* never called: opened for reading */
+    (void)from;
+    (void)n;
+    (void)m;
+    return 0;
+}
+static SF_VIRTUAL_IO memory_io = {memory_length, memory_seek, memory_read, memory_write, memory_tell};
+
+static int check_file(const char *path, struct es_err *err) {
     struct stat st;
-    *s = NULL;
-    *info = (SF_INFO){0};
     if (stat(path, &st) != 0) return es_err_set(err, ES_EIO, "%s: cannot open: %s", path, strerror(errno));
     if (S_ISDIR(st.st_mode)) return es_err_set(err, ES_EDATA, "%s: is a folder, want an audio file", path);
     if (access(path, R_OK) != 0) return es_err_set(err, ES_EIO, "%s: cannot open: %s", path, strerror(errno));
     if (st.st_size == 0) return es_err_set(err, ES_EDATA, "%s: is empty, want an audio file", path);
+    return check_wav(path, st.st_size, err);
+}
+
+/* path: a file; or, with memory, only a name. */
+static int audio_open(const char *path, struct memory *memory, SNDFILE **s, SF_INFO *info,
+                      struct es_err *err) {
+    *s = NULL;
+    *info = (SF_INFO){0};
+    if (!memory) ES_TRY(check_file(path, err));
     if (es_fault_hit("decode"))
         return es_err_set(err, ES_EDATA, "%s: cannot be decoded (injected fault)", path);
-    ES_TRY(check_wav(path, st.st_size, err));
-    *s = sf_open(path, SFM_READ, info);
+    *s = memory ? sf_open_virtual(&memory_io, SFM_READ, info, memory) : sf_open(path, SFM_READ, info);
     if (!*s)
         return es_err_set(err, ES_EDATA, "%s: is not audio that can be read: %s", path, sf_strerror(NULL));
     int rc = 0;
@@ -72,13 +111,24 @@ static struct es_audio_info info_from(const SF_INFO *info) {
         .n_samples = info->frames, .rate_hz = info->samplerate, .n_channels = info->channels};
 }
 
-int es_audio_info(const char *path, struct es_audio_info *info, struct es_err *err) {
+static int read_info(const char *path, struct memory *memory, struct es_audio_info *info,
+                     struct es_err *err) {
     SNDFILE *s;
     SF_INFO sf;
-    ES_TRY(audio_open(path, &s, &sf, err));
+    ES_TRY(audio_open(path, memory, &s, &sf, err));
     *info = info_from(&sf);
     sf_close(s);
     return 0;
+}
+
+int es_audio_info(const char *path, struct es_audio_info *info, struct es_err *err) {
+    return read_info(path, NULL, info, err);
+}
+
+int es_audio_info_memory(const char *name, const void *bytes, size_t n_bytes, struct es_audio_info *info,
+                         struct es_err *err) {
+    struct memory m = {bytes, (sf_count_t)n_bytes, 0};
+    return read_info(name, &m, info, err);
 }
 
 /* n frames from the current position into x, channels averaged. Returns the frames that came. */
@@ -98,15 +148,15 @@ static int64_t read_mono(SNDFILE *s, int n_channels, int64_t n, float *x, float 
     return done;
 }
 
-int es_audio_read(const char *path, int64_t start, int64_t n, float **x, int64_t *n_read,
-                  struct es_audio_info *info, struct es_err *err) {
+static int read_samples(const char *path, struct memory *memory, int64_t start, int64_t n, float **x,
+                        int64_t *n_read, struct es_audio_info *info, struct es_err *err) {
     SNDFILE *s;
     SF_INFO sf;
     float *block = NULL;
     int rc = 0;
     *x = NULL;
     *n_read = 0;
-    ES_TRY(audio_open(path, &s, &sf, err));
+    ES_TRY(audio_open(path, memory, &s, &sf, err));
     int64_t left = sf.frames > start ? sf.frames - start : 0;
     if (n < 0 || n > left) n = left;
     *x = es_alloc((size_t)n, sizeof **x, err);
@@ -134,6 +184,17 @@ done:
     sf_close(s);
     if (rc < 0) es_free(x);
     return rc;
+}
+
+int es_audio_read(const char *path, int64_t start, int64_t n, float **x, int64_t *n_read,
+                  struct es_audio_info *info, struct es_err *err) {
+    return read_samples(path, NULL, start, n, x, n_read, info, err);
+}
+
+int es_audio_read_memory(const char *name, const void *bytes, size_t n_bytes, float **x, int64_t *n_read,
+                         struct es_err *err) {
+    struct memory m = {bytes, (sf_count_t)n_bytes, 0};
+    return read_samples(name, &m, 0, -1, x, n_read, NULL, err);
 }
 
 int es_audio_write(const char *path, const int16_t *pcm, int64_t n, int n_channels, int rate_hz,

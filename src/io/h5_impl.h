@@ -36,6 +36,12 @@ void h5_stick(struct es_h5 *f, const char *name, const char *what);
 /* A copy of the file type (little-endian) or memory type (native) of an element; close with H5Tclose. */
 hid_t h5_type_new(enum es_h5_type type, size_t string_bytes, bool in_file);
 enum es_h5_type h5_classify(hid_t type);
+/* Strings of a data set or attribute, read by `read` into a buffer of the file's own form, into one block of C strings. */
+typedef herr_t (*h5_read_fn)(hid_t object, hid_t type, void *out);
+int h5_read_strings(const struct es_h5 *f, hid_t object, hid_t space, hid_t type, h5_read_fn read,
+                    const char *name, struct es_h5_names *names, struct es_err *err);
+/* n strings as n * width bytes, zero-padded. NULL when out of memory (kept in f). */
+char *h5_pack_strings(struct es_h5 *f, int64_t n, const char *const *strings, size_t *width);
 /* Largest transfer in one call (ROMIO fails beyond 2 GiB, hpc-notes.md section 3). */
 #define H5_MAX_TRANSFER ((int64_t)1 << 30)
 

@@ -39,7 +39,8 @@ static int segments(const struct eh_set *s, int k, double h, double *score, bool
     return n;
 }
 
-/* The full area is the chance that a positive is above a negative, ties count half (linear) or nothing (staircase). */
+/* The full area is the chance that a positive is above a negative, ties count half (linear) or nothing
+ * (staircase). */
 static void full_area_is_pairs(void **state) {
     (void)state;
     const int64_t live = es_mem_live_blocks();
@@ -146,7 +147,8 @@ static void refusals(void **state) {
     eh_free(&s);
 }
 
-/* ---- MAESTRO: a recording "r_1" of 13.5 s, clips at 0, 5 and 10 s; "car" and "footsteps" of the 11 classes get labels. */
+/* ---- MAESTRO: a recording "r_1" of 13.5 s, clips at 0, 5 and 10 s; "car" and "footsteps" of the 11 classes
+ * get labels. */
 enum { N_CLIPS = 4, CLIP_FRAMES = 20 };
 static const char *const clip_ids[N_CLIPS] = {"r_1-000000-001000", "r_1-000500-001350", "r_1-001000-001350",
                                               "q-000000-000400"};

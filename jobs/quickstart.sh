@@ -1,0 +1,133 @@
+#!/usr/bin/env bash
+# From a fresh machine to a table of scores: installs what is missing, builds, writes a demo corpus, then the whole recipe with a
+# small model on 2 ranks: pre-training, iteration 1 (stage 1 and 2, two seeds), their ensemble as pseudo-labels, iteration 2.
+# Scores on held-out clips after every phase, beside an untrained model.
+#
+# usage: jobs/quickstart.sh [--fresh] [--dry-run]
+#   --fresh     start over; without it what is there is kept, and training goes on from its checkpoint
+#   --dry-run   print the commands and run none
+# EARSHOT_WORK     where everything goes (default: build/quickstart)
+# EARSHOT_SOUNDS   isolated sounds for the demo corpus (default: ../shared/data beside the checkout; else they are synthesised)
+# EARSHOT_RANKS    ranks, a power of two up to 8 (default: 2)
+# EARSHOT_PROGRAM  a program that is built already: nothing is installed or built
+# Exit codes: 0 done, all losses fall, all scores are above the untrained model's; 1 not so; 75 stopped, run again to resume;
+# otherwise the code of the step that failed.
+set -euo pipefail
+
+fresh=0 dry_run=0
+for argument; do
+    case $argument in
+    --fresh) fresh=1 ;;
+    --dry-run) dry_run=1 ;;
+    --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
+    *) echo "quickstart: $argument: unknown option; see --help" >&2; exit 64 ;;
+    esac
+done
+[ "${EARSHOT_WORK:=build/quickstart}" = build/quickstart ] || EARSHOT_WORK=$(realpath -m "$EARSHOT_WORK")
+[ -z "${EARSHOT_SOUNDS-}" ] || EARSHOT_SOUNDS=$(realpath -m "$EARSHOT_SOUNDS")
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+export EARSHOT_WORK OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none # containers forbid the other way
+work=$EARSHOT_WORK configs=configs/toy ranks=${EARSHOT_RANKS:-2}
+program=${EARSHOT_PROGRAM:-build/release/earshot}
+launcher=(mpiexec -n "$ranks" --bind-to none)
+[ "$(env -u OMP_NUM_THREADS nproc)" -ge "$ranks" ] || launcher+=(--oversubscribe)
+
+# step TITLE FILE COMMAND...: runs the command under a heading with the time; not where FILE is there ("-": always)
+step() {
+    local title=$1 file=$2 begin=$SECONDS rc=0
+    shift 2
+    if [ $dry_run = 1 ]; then
+        echo "$*"
+    elif [ -e "$file" ]; then
+        printf '== [%4d s] %s: kept\n' "$SECONDS" "$title"
+    else
+        printf '== [%4d s] %s\n' "$SECONDS" "$title"
+        "$@" </dev/null || rc=$? # mpiexec would read our own input
+        case $rc in
+        0) echo "   $((SECONDS - begin)) s" ;;
+        75) echo "quickstart: $title: stopped; run again to resume" >&2; exit 75 ;;
+        *) echo "quickstart: $title: exit code $rc" >&2; exit $rc ;;
+        esac
+    fi
+}
+earshot() { step "$1" "$2" "${launcher[@]}" "$program" "${@:3}"; }
+
+build() { { cmake --preset release && cmake --build --preset release --target earshot; } >"$work/build.log" 2>&1 ||
+    { tail -n 30 "$work/build.log" >&2; return 70; }; }
+
+demo() {
+    local sounds=${EARSHOT_SOUNDS-}
+    [ -n "$sounds" ] || [ ! -e ../shared/data/manifest.tsv ] || sounds=../shared/data
+    [ -n "$sounds" ] || echo "No folder of sounds: all of them are synthesised. Scores then say little about real audio."
+    earshot "demo corpus" - demo --config $configs/demo.yaml --out "$work/demo" ${sounds:+--sounds "$sounds"}
+}
+prepare() { earshot "store of $1" "$work/stores/$1.h5" prepare --config "$configs/data-$1.yaml" --out "$work/stores/$1.h5"; }
+
+# train CONFIG [SEED]: SEED 42 is the configurations' own; another one has folders of its own
+train() {
+    local name=$1 seed=${2:-42} more=()
+    if [ "$seed" != 42 ]; then
+        more=(--set "run.seed=$seed" --set "run.dir=$work/runs/$name.seed$seed")
+        [[ $name != *stage2* ]] || more+=(--set "model.init=$work/runs/${name/stage2/stage1}.seed$seed/checkpoint-last.h5")
+        name+=.seed$seed
+    fi
+    earshot "train $name" - train --config "$configs/$1.yaml" ${more[@]+"${more[@]}"}
+}
+
+# predict RUN STORE OUT [OPTION...]
+predict() {
+    earshot "predict $(basename "$3" .h5)" "$3" predict --checkpoint "$work/runs/$1/checkpoint-last.h5" \
+        --store "$work/stores/$2.h5" --out "$3" "${@:4}"
+}
+
+# score RUN: both validation sets
+score() {
+    local set subset metric truth durations
+    while read -r set subset metric truth durations; do
+        predict "$1" "$set" "$work/pred/$1-$subset.h5" --subset "$subset"
+        step "evaluate $1 on $subset" "$work/report/$1-$set.json" "$program" evaluate --predictions "$work/pred/$1-$subset.h5" \
+            --ground-truth "$work/demo/$truth" --durations "$work/demo/$durations" --postprocess median --metrics "$metric" \
+            --json "$work/report/$1-$set.json" --quiet
+    done <<SETS
+desed validation psds1 desed/metadata/validation/validation.tsv desed/metadata/validation/validation_durations.tsv
+maestro maestro_test mpauc maestro/metadata/maestro_real_validation.tsv maestro/metadata/maestro_real_durations.tsv
+SETS
+}
+
+if [ $dry_run = 0 ]; then
+    [ $fresh = 0 ] || rm -rf "${work:?}"/{demo,stores,runs,pred,pseudo,report}
+    mkdir -p "$work"/{stores,runs,pred,pseudo,report}
+fi
+if [ -z "${EARSHOT_PROGRAM-}" ]; then
+    step "packages" - bash jobs/setup.sh
+    step "build" - build
+fi
+demo
+for corpus in as-strong desed maestro; do prepare $corpus; done
+earshot "untrained model" "$work/runs/untrained/checkpoint-last.h5" train --config $configs/it1-stage1-atst.yaml --init-only \
+    --set "run.dir=$work/runs/untrained" --set model.init=
+score untrained
+train pretrain-atst
+for seed in 42 43; do
+    run=it1-stage2-atst
+    [ $seed = 42 ] || run+=.seed$seed
+    for stage in stage1 stage2; do
+        train it1-$stage-atst $seed
+        [ $seed != 42 ] || score it1-$stage-atst
+    done
+    for set in desed maestro; do predict $run $set "$work/pred/$run-$set.h5"; done
+done
+for set in desed maestro; do
+    earshot "pseudo-labels of $set" "$work/pseudo/$set.h5" ensemble --out "$work/pseudo/$set.h5" \
+        "$work/pred/it1-stage2-atst-$set.h5" "$work/pred/it1-stage2-atst.seed43-$set.h5"
+done
+for stage in stage1 stage2; do
+    train it2-$stage-atst
+    score it2-$stage-atst
+done
+runs=(pretrain-atst it1-stage1-atst it1-stage2-atst it2-stage1-atst it2-stage2-atst)
+step "curves" - /usr/bin/python3 analysis/curves.py "${runs[@]/#/$work/runs/}" --out "$work/report/curves.png"
+step "scores" - /usr/bin/python3 analysis/scores.py "$work" "${runs[@]}"
+[ $dry_run = 1 ] || echo "quickstart: done in $SECONDS s; everything is in $work"
