@@ -40,10 +40,13 @@ static inline float *guarded(int64_t n) {
     return p + GUARD;
 }
 
+/* Mean 0, standard deviation scale, within 2.45 of it: the sum of two uniforms (fast). */
 static inline float *guarded_random(int64_t n, uint32_t item, double scale) {
     float *p = guarded(n);
     struct es_rng r = test_stream(item);
-    for (int64_t i = 0; i < n; i++) p[i] = (float)(scale * es_rng_normal(&r));
+    for (int64_t i = 0; i < n; i++)
+        p[i] = (float)(scale * 2.449489742783178 *
+                       (((double)es_rng_u32(&r) + (double)es_rng_u32(&r)) * 0x1p-32 - 1.0));
     return p;
 }
 

@@ -298,6 +298,19 @@ static void dropout_masks(void **state) {
         }
 }
 
+/* Kept when the draw equals p, dropped when p is the next number. */
+static void dropout_at_the_border(void **state) {
+    (void)state;
+    for (uint32_t i = 0; i < 20; i++) {
+        struct es_rng rng = es_rng_make(kt.rng.ctr[3], ES_RNG_STUDENT_DROPOUT, i, 0, 0), copy = rng;
+        uint32_t draw = es_rng_u32(&copy) >> 8;
+        float x = 1, kept, dropped;
+        es_k_dropout_fast(1, &rng, (double)draw * 0x1p-24, &x, &kept, false);
+        es_k_dropout_fast(1, &rng, fmin((double)draw + 1, 0xffffff) * 0x1p-24, &x, &dropped, false);
+        assert_true(kept >= 1 && (dropped == 0 || draw == 0xffffff));
+    }
+}
+
 static void dropout_keeps_the_mean(void **state) {
     (void)state;
     int64_t n = 1 << 18;
@@ -567,14 +580,15 @@ static void activations_are_accurate(void **state) {
 
 /* ---- the same bits for 1, 2, 3 and 7 threads */
 struct run_all { /* results of one pass over the kernels that run in parallel */
-    float *out[8];
-    int64_t n[8];
+    float *out[9];
+    int64_t n[9];
 };
 
 static void threads_change_nothing(void **state) {
     (void)state;
     int threads_before = es_kernel_threads();
-    struct es_k_conv2d c = {9, 8, 40, 16, 16, 3, 3, 1, 1};
+    struct es_k_conv2d c = {9, 8, 40, 16, 16, 3, 3, 1, 1}, two = c; /* two clips: channels are shared, too */
+    two.B = 2;
     struct es_k_gate g = {9, 16, 640, false};
     struct es_k_batchnorm m = {9, 16, 640, 1e-3, true};
     struct es_k_bigru r = {7, 12, 16, 48};
@@ -586,8 +600,8 @@ static void threads_change_nothing(void **state) {
     static const int threads[] = {1, 2, 3, 7};
     for (int i = 0; i < COUNT(threads); i++) {
         es_kernel_set_threads(threads[i]);
-        struct run_all a = {.n = {ny, ny, nx, nw, ny, 256, d.ny, d.nx}};
-        for (int k = 0; k < 8; k++) a.out[k] = kt_new(a.n[k]);
+        struct run_all a = {.n = {ny, ny, nx, nw, ny, 256, d.ny, d.nx, nw}};
+        for (int k = 0; k < 9; k++) a.out[k] = kt_new(a.n[k]);
         float *keep = kt_new(ny), *db = kt_new(16), *mean = kt_new(16), *rstd = kt_new(16), *var = kt_new(16),
               *gates_kept = kt_new(d.ng);
         float *y = kt_new(ny), *dw[8] = {0};
@@ -597,6 +611,7 @@ static void threads_change_nothing(void **state) {
         es_k_conv2d_fwd_fast(&c, x, w, b, a.out[0], kt_scratch(es_k_conv2d_ws(&c)));
         es_k_conv2d_dx_fast(&c, w, dy, a.out[2], false, kt_scratch(es_k_conv2d_ws(&c)));
         es_k_conv2d_dw_fast(&c, x, dy, a.out[3], false, db, false, kt_scratch(es_k_conv2d_ws(&c)));
+        es_k_conv2d_dw_fast(&two, x, dy, a.out[8], false, db, false, kt_scratch(es_k_conv2d_ws(&two)));
         es_k_batchnorm_train_fast(&m, a.out[0], b, b, y, mean, rstd, var, kt_scratch(es_k_batchnorm_ws(&m)));
         es_k_gate_fwd_fast(&g, y, w2, b, a.out[1], keep, kt_scratch(es_k_gate_ws(&g)));
         es_k_gate_bwd_fast(&g, y, w2, keep, dy, a.out[4], false, a.out[5], false, db, false,
@@ -605,7 +620,7 @@ static void threads_change_nothing(void **state) {
         es_k_bigru_bwd_fast(&r, d.x, v, a.out[6], gates_kept, d.dy, a.out[7], false, dw, add,
                             kt_scratch(es_k_bigru_bwd_ws(&r)));
         if (i == 0) first = a;
-        for (int k = 0; k < 8; k++)
+        for (int k = 0; k < 9; k++)
             assert_memory_equal(a.out[k], first.out[k], (size_t)a.n[k] * sizeof(float));
     }
     es_kernel_set_threads(threads_before);
@@ -615,23 +630,15 @@ static void threads_change_nothing(void **state) {
 int main(void) {
     kt_seed();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(conv_fast_is_reference),
-        cmocka_unit_test(conv_gradients),
-        cmocka_unit_test(gate_fast_is_reference),
-        cmocka_unit_test(gate_gradients),
-        cmocka_unit_test(batchnorm_fast_is_reference),
-        cmocka_unit_test(batchnorm_gradients),
-        cmocka_unit_test(batchnorm_scale_invariance),
-        cmocka_unit_test(dropout_masks),
-        cmocka_unit_test(dropout_keeps_the_mean),
-        cmocka_unit_test(avgpool_fast_is_reference),
-        cmocka_unit_test(transpose_is_exact),
-        cmocka_unit_test(time_fast_is_reference),
-        cmocka_unit_test(time_windows_of_the_recipe),
-        cmocka_unit_test(gru_fast_is_reference),
-        cmocka_unit_test(gru_gradients),
-        cmocka_unit_test(gru_time_reversal),
-        cmocka_unit_test(activations_are_accurate),
+        cmocka_unit_test(conv_fast_is_reference),      cmocka_unit_test(conv_gradients),
+        cmocka_unit_test(gate_fast_is_reference),      cmocka_unit_test(gate_gradients),
+        cmocka_unit_test(batchnorm_fast_is_reference), cmocka_unit_test(batchnorm_gradients),
+        cmocka_unit_test(batchnorm_scale_invariance),  cmocka_unit_test(dropout_masks),
+        cmocka_unit_test(dropout_at_the_border),       cmocka_unit_test(dropout_keeps_the_mean),
+        cmocka_unit_test(avgpool_fast_is_reference),   cmocka_unit_test(transpose_is_exact),
+        cmocka_unit_test(time_fast_is_reference),      cmocka_unit_test(time_windows_of_the_recipe),
+        cmocka_unit_test(gru_fast_is_reference),       cmocka_unit_test(gru_gradients),
+        cmocka_unit_test(gru_time_reversal),           cmocka_unit_test(activations_are_accurate),
         cmocka_unit_test(threads_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

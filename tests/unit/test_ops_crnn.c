@@ -55,7 +55,15 @@ static void plan(struct world *w, graph_fn graph, void *ctx) {
     if (w->record) es_tape_backward(w->tape, w->grads, NULL);
     size_t leaf = es_arena_peak(w->leaf), scratch = es_arena_peak(w->scratch), pool = es_pool_peak(w->pool);
     close_tape(w);
-    open_tape(w, leaf ? leaf : 64, scratch ? scratch : 64, pool ? pool : 64);
+    leaf = leaf ? leaf : 64, scratch = scratch ? scratch : 64, pool = pool ? pool : 64;
+    open_tape(w, leaf, scratch, pool);
+    memset(es_arena_alloc(w->leaf, leaf), 0xff, leaf); /* NaN: nothing may be read before it is written */
+    memset(es_arena_alloc(w->scratch, scratch), 0xff, scratch);
+    es_arena_reset(w->leaf, 0);
+    es_arena_reset(w->scratch, 0);
+    void *block = es_pool_get(w->pool, pool);
+    memset(block, 0xff, pool);
+    es_pool_put(w->pool, block);
 }
 
 static void world_end(struct world *w) {
@@ -153,7 +161,7 @@ static struct world world_begin(bool record, bool train) {
 
 #define B 3
 #define K 6
-#define LOSSES 5
+#define LOSSES 6
 struct net {
     int variant; /* which resampling over time */
     float *x, *target;
@@ -201,6 +209,8 @@ static void network(struct es_tape *t, void *ctx) {
     n->loss[2] = es_op_bce(t, weak, n->target, &(struct es_loss_rows){2, 1, 1, 5, NULL});
     n->loss[3] = es_op_mse(t, weak, n->target, &(struct es_loss_rows){0, 3, 20, 12, columns});
     n->loss[4] = es_op_bce_logits(t, mean, n->target, &(struct es_loss_rows){0, 3, 1, 9, columns});
+    n->loss[5] =
+        es_op_mse(t, z, n->target, &(struct es_loss_rows){0, 3, 5, 20, NULL}); /* z is used twice, too */
     for (int i = 0; i < LOSSES; i++) es_tape_add_loss(t, n->loss[i]);
 }
 

@@ -83,8 +83,42 @@ static void copies(void **state) {
     es_free(&x);
 }
 
+/* NumPy, the formula of torchaudio.functional.resample written anew:
+ *   idx = arange(-width, width + in) / in; t = clip((-arange(out)[:, None] / out + idx) * cut, -6, 6)
+ *   kernel = sinc(t) * i0(beta * sqrt(1 - (t / 6)**2)) / i0(beta) * cut / in */
+static void kaiser(void **state) {
+    (void)state;
+    static const struct {
+        int rate_hz, n;
+        double y[5]; /* samples 0, 1, 7, the middle one, the last */
+    } cases[] = {{32000, 25, {-0.254356251, -0.0690220252, -0.0506066229, -0.00996179547, 0.101933125}},
+                 {44100, 19, {-0.188524093, -0.0736937213, 0.126131125, -0.0116165035, 0.142901477}},
+                 {8000, 100, {-0.497749035, -0.42974503, -0.353308915, -0.338131187, 0.249276491}},
+                 {22050, 37, {-0.422143339, 0.0652900206, -0.0270519295, -0.160805754, 0.228957178}}};
+    float x[50];
+    for (int i = 0; i < 50; i++) x[i] = (float)((double)(i * 37 % 101) / 101 - 0.5);
+    for (int c = 0; c < 4; c++) {
+        int64_t n;
+        float *y = NULL;
+        assert_int_equal(es_resample_kaiser(x, 50, cases[c].rate_hz, 16000, &y, &n, NULL), 0);
+        assert_int_equal(n, cases[c].n);
+        const int64_t at[5] = {0, 1, 7, n / 2, n - 1};
+        for (int i = 0; i < 5; i++)
+            assert_true(fabs((double)y[at[i]] - cases[c].y[i]) < 3e-8); /* half a bit of float32 at 0.5 */
+        es_free(&y);
+    }
+    int64_t n;
+    float *y = NULL;
+    assert_int_equal(es_resample_kaiser(x, 50, 16000, 16000, &y, &n, NULL), 0);
+    assert_memory_equal(x, y, sizeof x);
+    es_free(&y);
+    assert_int_equal(es_resample_kaiser(x, 0, 32000, 16000, &y, &n, NULL), 0);
+    assert_int_equal(n, 0);
+    es_free(&y);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(lengths), cmocka_unit_test(tones),
-                                       cmocka_unit_test(copies)};
+                                       cmocka_unit_test(copies), cmocka_unit_test(kaiser)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
