@@ -2,6 +2,7 @@
 #include "earshot/bench.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,39 +20,45 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* ---- gemm: the products of an ATST block, 2000 rows */
+/* ---- gemm: the linear layers of an ATST block, 2000 rows, as the networks compute them */
 static int bench_gemm(struct es_run *run, struct es_err *err) {
     static const struct {
-        const char *op;
-        bool ta, tb;
-        int64_t m, n, k;
-    } shape[] = {{"qkv forward", false, true, 2000, 2304, 768}, {"proj forward", false, true, 2000, 768, 768},
-                 {"fc1 forward", false, true, 2000, 3072, 768}, {"fc2 forward", false, true, 2000, 768, 3072},
-                 {"fc1 dx", false, false, 2000, 768, 3072},     {"fc1 dw", true, false, 3072, 768, 2000}};
-    int64_t n = 3072 * 2000, repeats = 7;
+        const char *layer;
+        int64_t out, in;
+    } shape[] = {{"qkv", 2304, 768}, {"proj", 768, 768}, {"fc1", 3072, 768}, {"fc2", 768, 3072}};
+    static const char *const pass[3] = {"forward", "dx", "dw"};
+    int64_t rows = 2000, n = 3072 * rows, repeats = 7;
     ES_TRY(es_run_option_int(run, "repeats", 1, 1000, &repeats, err));
-    float *a = es_alloc((size_t)n, 4, err), *b = es_alloc((size_t)n, 4, err),
-          *c = es_alloc((size_t)n, 4, err);
+    float *x = es_alloc((size_t)n, 4, err), *w = es_alloc((size_t)n, 4, err),
+          *y = es_alloc((size_t)n, 4, err);
+    void *ws = es_alloc(1, es_k_linear_workspace(rows, 3072, 3072), err);
     double *s = es_alloc((size_t)repeats, sizeof *s, err), peak = es_k_peak_gflops(es_run_threads(run), 0.3);
-    int rc = a && b && c && s ? 0 : -ES_EIO;
+    int rc = x && w && y && ws && s ? 0 : -ES_EIO;
     struct es_rng r = es_rng_make(1, ES_RNG_BENCH, 0, 0, 0);
-    for (int64_t i = 0; rc == 0 && i < n; i++) a[i] = b[i] = (float)es_rng_range(&r, -1, 1);
+    for (int64_t i = 0; rc == 0 && i < n; i++) x[i] = w[i] = y[i] = (float)es_rng_range(&r, -1, 1);
     es_run_print(run, "%-14s %6s %6s %6s %10s %8s\n", "product", "m", "n", "k", "GFLOP/s", "of peak");
-    for (size_t i = 0; rc == 0 && i < sizeof shape / sizeof *shape; i++) {
-        int64_t M = shape[i].m, N = shape[i].n, K = shape[i].k;
+    for (size_t i = 0; rc == 0 && i < 3 * sizeof shape / sizeof *shape; i++) {
+        int64_t out = shape[i / 3].out, in = shape[i / 3].in;
         for (int64_t q = -1; q < repeats; q++) {
             double begin_s = es_now_s();
-            es_k_gemm(shape[i].ta, shape[i].tb, M, N, K, 1, a, shape[i].ta ? M : K, b, shape[i].tb ? K : N, 0,
-                      c, N);
+            if (i % 3 == 0) es_k_linear_fwd(rows, in, out, x, w, NULL, y, ws);
+            if (i % 3 == 1) es_k_linear_dx(rows, in, out, y, w, 0, x, ws);
+            if (i % 3 == 2) es_k_linear_dw(rows, in, out, y, x, 0, w, ws);
             if (q >= 0) s[q] = es_now_s() - begin_s;
         }
         qsort(s, (size_t)repeats, sizeof *s, compare);
+        int64_t M = i % 3 == 2 ? out : rows, N = i % 3 == 0 ? out : in,
+                K = i % 3 == 0   ? in
+                    : i % 3 == 1 ? out
+                                 : rows;
         double gflops = 2e-9 * (double)M * (double)N * (double)K / s[repeats / 2];
-        es_run_print(run, "%-14s %6lld %6lld %6lld %10.1f %8.3f\n", shape[i].op, (long long)M, (long long)N,
+        char op[32];
+        snprintf(op, sizeof op, "%s %s", shape[i / 3].layer, pass[i % 3]);
+        es_run_print(run, "%-14s %6lld %6lld %6lld %10.1f %8.3f\n", op, (long long)M, (long long)N,
                      (long long)K, gflops, gflops / peak);
         struct es_json *j = es_run_json(run);
         es_json_begin_object(j);
-        es_json_put_string(j, "op", shape[i].op);
+        es_json_put_string(j, "op", op);
         es_json_put_string(j, "precision", "fp32");
         es_json_put_int(j, "threads", es_run_threads(run));
         es_json_put_int(j, "m", M);
@@ -62,9 +69,10 @@ static int bench_gemm(struct es_run *run, struct es_err *err) {
         es_json_end_object(j);
     }
     es_free(&s);
-    es_free(&c);
-    es_free(&b);
-    es_free(&a);
+    es_free(&ws);
+    es_free(&y);
+    es_free(&w);
+    es_free(&x);
     return rc;
 }
 
@@ -111,10 +119,13 @@ static int bench_step(struct es_run *run, struct es_err *err) {
     es_run_print(run, "atst %s fp32: %d ranks x %d threads, %d clips a leaf\n", es_phase_names[p.phase],
                  b.ranks, b.threads, b.batch);
     es_run_print(run,
-                 "%.3f clips/s, %.1f GFLOP/s of matrix products, %.3f of the peak %.1f, %.2f GiB a rank, "
-                 "gradient error %.2e\n",
+                 "%.3f clips/s, %.1f GFLOP/s of matrix products, %.3f of the peak %.1f, %.2f GiB a rank\n",
                  b.clips_per_s, b.gemm_gflops_per_s, b.mfu, b.peak_gflops_per_s,
-                 (double)b.peak_rss_bytes / 1073741824.0, b.verified);
+                 (double)b.peak_rss_bytes / 1073741824.0);
+    if (p.verify)
+        es_run_print(run,
+                     "largest gradient error against the reference kernels: %.2e of the largest gradient\n",
+                     b.verified);
     for (int k = 0; k < ES_N_TIMES; k++)
         es_run_print(run, "  %-15s %8.3f s a step\n", es_time_names[k], b.time[k]);
     struct es_json *j = es_run_json(run);

@@ -107,7 +107,7 @@ static int set_threads_all(struct es_run *run, struct es_err *err) {
     }
     es_kernel_set_threads(n);
     run->threads = n;
-    return 0;
+    return es_kernel_init(err); /* the same words and, in a cluster of one kind, the same CPU everywhere */
 }
 
 /* ---- open */
