@@ -32,7 +32,9 @@ enum { UNDER_DESED = 1, UNDER_MAESTRO = 2, UNDER_AUDIOSET = 4 };
 
 struct demo_recording {
     char *name, *sound, *proxy_for; /* proxy_for may be "" */
-    int first_file, n_files, under; /* under: backgrounds only, else 0 */
+    int first_file, n_files;
+    int64_t n_samples; /* of all its files */
+    int under;         /* backgrounds only, else 0 */
     bool test;
 };
 

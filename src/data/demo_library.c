@@ -79,6 +79,7 @@ static int load(struct demo_library *lib, const char *sounds, const struct es_ts
         for (int64_t j = i; j < n; j++) {
             if (!same_recording(t, i, j)) continue;
             ES_TRY(read_file(&lib->file[lib->n_files++], sounds, es_tsv_text(t, j, FILE_NAME), err));
+            r->n_samples += lib->file[lib->n_files - 1].n;
             r->n_files++;
         }
     }

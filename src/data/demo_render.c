@@ -64,15 +64,21 @@ static void fill_bursts(float *x, int n, const struct demo_library *lib, const s
     }
 }
 
-/* The recording of a layer of an event, or NULL: synthesised. */
+/* The recording of a layer of an event, or NULL: synthesised. A source draws up to six and takes the first that covers half of
+ * the event, so that little is repeated, else the longest. */
 static const struct demo_recording *recording_of(const struct es_demo *d, const struct es_demo_clip *c,
                                                  const struct es_demo_event *e, uint32_t layer) {
     const struct demo_pool *p = &d->lib.pool[e->sound];
     const bool test = demo_set_is_test(c->set);
-    const int n = test ? p->n_test : p->n_train;
-    if (n == 0) return NULL;
+    const int n = test ? p->n_test : p->n_train, want = (e->offset_ms - e->onset_ms) * (DEMO_RATE / 1000) / 2;
     struct es_rng id = demo_rng(d, c->set, c->index, OP_SOURCE + 4 * e->source + layer);
-    return &d->lib.recording[p->recording[(test ? p->n_train : 0) + (int)es_rng_below(&id, (uint64_t)n)]];
+    const struct demo_recording *best = NULL;
+    for (int k = 0; k < 6 && n > 0 && (best == NULL || best->n_samples < want); k++) {
+        const int i = p->recording[(test ? p->n_train : 0) + (int)es_rng_below(&id, (uint64_t)n)];
+        const struct demo_recording *rec = &d->lib.recording[i];
+        if (best == NULL || rec->n_samples > best->n_samples) best = rec;
+    }
+    return best;
 }
 
 static void render_event(const struct es_demo *d, const struct es_demo_clip *c, int i_event, float *x,
