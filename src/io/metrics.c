@@ -76,7 +76,7 @@ static void fill_row(const struct column *c, int64_t row) {
     char *at = c->rows + (size_t)row * c->row_bytes;
     size_t item = es_h5_type_bytes(c->c.type);
     for (size_t i = 0; i < c->row_bytes; i += item) {
-        double wide = NAN;
+        double wide = (double)NAN;
         float narrow = NAN;
         if (c->c.type == ES_H5_F64)
             memcpy(at + i, &wide, item);

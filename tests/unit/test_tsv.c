@@ -14,6 +14,10 @@
 
 static const char *const strong[] = {"filename", "onset", "offset", "event_label", "?confidence"};
 static char dir[256], path[512];
+/* A byte order mark, CRLF, a last line without an end. */
+#define BOM                                                                                                  \
+    "\xef\xbb\xbf"                                                                                           \
+    "filename\tonset\toffset\tevent_label\r\na.wav\t0.5\t1.25\tDog\r\n\r\nb.wav\t\t\t"
 
 static int open_text(struct es_tsv **t, const char *text, unsigned flags, struct es_err *err) {
     help_text(help_path(path, dir, "t.tsv"), text);
@@ -23,9 +27,7 @@ static int open_text(struct es_tsv **t, const char *text, unsigned flags, struct
 static void accepts(void **state) {
     (void)state;
     static const char *const forms[] = {
-        "filename\tonset\toffset\tevent_label\na.wav\t0.5\t1.25\tDog\n\nb.wav\t\t\t\n",
-        "\xef\xbb\xbf"
-        "filename\tonset\toffset\tevent_label\r\na.wav\t0.5\t1.25\tDog\r\n\r\nb.wav\t\t\t",
+        "filename\tonset\toffset\tevent_label\na.wav\t0.5\t1.25\tDog\n\nb.wav\t\t\t\n", BOM,
         "event_label\textra\toffset\tonset\tfilename\nDog\tx\t1.25\t0.5\ta.wav\n\n\t\t\t\tb.wav\n"};
     for (int i = 0; i < 3; i++) {
         struct es_tsv *t = NULL;
