@@ -16,7 +16,7 @@
 
 static char optim[512];
 
-static float *read_one(int64_t *n, const char *fmt, ...) {
+static float *__attribute__((format(printf, 2, 3))) read_one(int64_t *n, const char *fmt, ...) {
     char path[64];
     int64_t shape[4];
     va_list ap;
