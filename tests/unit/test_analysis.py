@@ -216,7 +216,7 @@ class Scores(Case):
     def report(self, run, psds1, mpauc):
         for suffix, metric, value in (("desed", "psds1", psds1), ("maestro", "mpauc", mpauc)):
             with open(self.path("report", f"{run}-{suffix}.json"), "w") as file:
-                json.dump({metric: {"value": value, "classes": {"Speech": 1.0}}}, file)
+                json.dump({metric: {"value": value, "classes": {"Speech": value, "Dog": value + 0.2}}}, file)
 
     def test_table(self):
         write(self.path("runs", "pretrain"), example())  # not scored
@@ -224,12 +224,12 @@ class Scores(Case):
         self.assertEqual((code, err), (0, ""))
         lines = out.splitlines()
         self.assertEqual([line.split()[0] for line in lines], ["phase", "untrained", "pretrain", "it1"])
-        self.assertEqual(lines[1].split()[1:], ["0.0100", "0.5000"])
-        self.assertEqual(lines[2].split()[3:], ["-", "-"])
-        self.assertEqual(lines[3].split()[3:], ["0.2000", "0.7000"])
+        self.assertEqual(lines[1].split()[1:], ["0.0100", "0.1100", "0.5000"])
+        self.assertEqual(lines[2].split()[3:], ["-", "-", "-"])
+        self.assertEqual(lines[3].split()[3:], ["0.2000", "0.3000", "0.7000"])
 
     def test_score_not_above_the_untrained_model(self):
-        for psds1, mpauc, name in ((0.01, 0.7, "PSDS1"), (0.2, 0.49, "mpAUC")):
+        for psds1, mpauc, name in ((0.009, 0.7, "PSDS1"), (0.01, 0.7, "class mean"), (0.2, 0.49, "mpAUC")):
             self.report("it1", psds1, mpauc)
             code, out, _ = script("scores.py", self.tmp, "it1")
             self.assertEqual(code, 1)
