@@ -63,6 +63,6 @@ const struct es_job_spec es_job_ensemble_spec = {
     .operands_min = 1,
     .operands_max = -1,
     .operands = "P.h5...",
-    .example = "earshot ensemble --out pseudo.h5 build/quickstart/pred/it1-stage2-atst-desed.h5 "
-               "build/quickstart/pred/it1-stage2-atst.seed43-desed.h5",
+    .example = "cd build/quickstart/pred && earshot ensemble --out E.h5 it1-stage2-atst-desed.h5 "
+               "it1-stage2-atst.seed43-desed.h5",
     .run = es_job_ensemble};

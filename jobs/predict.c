@@ -83,7 +83,6 @@ const struct es_job_spec es_job_predict_spec = {
     .options = options,
     .long_running = true,
     .sections = "predict threads_per_rank",
-    .example =
-        "mpiexec -n 2 earshot predict --checkpoint build/quickstart/runs/it1-stage2-atst/checkpoint-last.h5 "
-        "--store build/quickstart/stores/desed.h5 --out P.h5",
+    .example = "cd build/quickstart && earshot predict --checkpoint runs/it1-stage1-atst/checkpoint-last.h5 "
+               "--store stores/desed.h5 --out P.h5",
     .run = es_job_predict};

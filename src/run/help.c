@@ -21,8 +21,8 @@ void es_run_help(const struct es_job_spec *spec, FILE *out) {
     print_options(es_run_common, out);
     if (spec->sections)
         fprintf(out,
-                "\nconfiguration sections: %s (%s --explain SECTION; all keys: configs/reference.yaml)\n",
-                spec->sections, title);
+                "\nconfiguration sections (%s --explain SECTION; all keys: configs/reference.yaml)\n  %s\n",
+                title, spec->sections);
     fprintf(out, "\nexit codes: 0 done; 64 bad usage or configuration; 65 bad data; 70 a bug; 74 input, "
                  "output or a lost rank;\n"
                  "  75 stopped early in good order, run again to resume\n");
