@@ -39,7 +39,8 @@ def curves(log):
 def plot(logs, out, window=1):
     """Writes the picture; returns the titles of its panels."""
     all_curves = [curves(log) for log in logs]
-    titles = list(dict.fromkeys(t for c in all_curves for t in c))
+    titles = dict.fromkeys(t for c in all_curves for t in c)
+    titles = sorted(titles, key=lambda t: (t.startswith("validation"), not t.startswith("loss")))
     if not titles:
         raise runlog.BadRun(f"{logs[0].path}: no step yet, nothing to plot")
     n_columns = min(3, len(titles))
