@@ -11,7 +11,8 @@
 #define MAX_PATH 600
 
 static const struct {
-    const char *corpus, *name; /* name: of prepare.subsets and of the keys prepare.<name>_audio, _tsv, _durations */
+    const char *corpus,
+        *name; /* name: of prepare.subsets and of the keys prepare.<name>_audio, _tsv, _durations */
     enum es_subset subset;
 } sources[] = {{"desed", "strong", ES_SUBSET_STRONG_REAL},
                {"desed", "synth", ES_SUBSET_SYNTH},
@@ -25,12 +26,14 @@ static const struct {
                {"as-strong", "as_eval", ES_SUBSET_AS_EVAL}};
 
 /* prepare.<name>_<what> below prepare.root; NULL when empty */
-static const char *path_of(const struct es_config *cfg, const char *name, const char *what, char out[MAX_PATH]) {
+static const char *path_of(const struct es_config *cfg, const char *name, const char *what,
+                           char out[MAX_PATH]) {
     char key[64];
     snprintf(key, sizeof key, "prepare.%s%s%s", name, *name ? "_" : "", what);
     const char *value = es_config_string(cfg, key), *root = es_config_string(cfg, "prepare.root");
     if (!*value) return NULL;
-    snprintf(out, MAX_PATH, "%s%s%s", value[0] == '/' ? "" : root, value[0] == '/' || !*root ? "" : "/", value);
+    snprintf(out, MAX_PATH, "%s%s%s", value[0] == '/' ? "" : root, value[0] == '/' || !*root ? "" : "/",
+             value);
     return out;
 }
 
@@ -72,10 +75,11 @@ int es_job_prepare(struct es_run *run, struct es_err *err) {
     for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
         if (strcmp(sources[i].corpus, corpus) != 0 || !wanted(cfg, sources[i].name)) continue;
         int k = p.n_sources++;
-        source[k] = (struct es_prepare_source){.subset = sources[i].subset,
-                                               .audio = path_of(cfg, sources[i].name, "audio", path[k][0]),
-                                               .labels = path_of(cfg, sources[i].name, "tsv", path[k][1]),
-                                               .durations = path_of(cfg, sources[i].name, "durations", path[k][2])};
+        source[k] =
+            (struct es_prepare_source){.subset = sources[i].subset,
+                                       .audio = path_of(cfg, sources[i].name, "audio", path[k][0]),
+                                       .labels = path_of(cfg, sources[i].name, "tsv", path[k][1]),
+                                       .durations = path_of(cfg, sources[i].name, "durations", path[k][2])};
     }
     if (strcmp(corpus, "as-strong") == 0) {
         p.mids = path_of(cfg, "", "mids", mids);
@@ -98,15 +102,17 @@ int es_job_prepare(struct es_run *run, struct es_err *err) {
     return 0;
 }
 
-static const struct es_job_option options[] = {{"out", "FILE", "store to write", NULL, false}, {NULL, NULL, NULL, NULL, false}};
+static const struct es_job_option options[] = {{"out", "FILE", "store to write", NULL, false},
+                                               {NULL, NULL, NULL, NULL, false}};
 
-const struct es_job_spec es_job_prepare_spec = {.name = "prepare",
-                                                .purpose = "pack the audio and labels of a corpus into one store",
-                                                .synopsis = "--config data.yaml --out store.h5",
-                                                .options = options,
-                                                .needs_config = true,
-                                                .long_running = true,
-                                                .sections = "prepare",
-                                                .example = "mpiexec -n 2 earshot prepare --config configs/toy/data-desed.yaml "
-                                                           "--out build/quickstart/stores/desed.h5",
-                                                .run = es_job_prepare};
+const struct es_job_spec es_job_prepare_spec = {
+    .name = "prepare",
+    .purpose = "pack the audio and labels of a corpus into one store",
+    .synopsis = "--config data.yaml --out store.h5",
+    .options = options,
+    .needs_config = true,
+    .long_running = true,
+    .sections = "prepare",
+    .example = "mpiexec -n 2 earshot prepare --config configs/toy/data-desed.yaml "
+               "--out build/quickstart/stores/desed.h5",
+    .run = es_job_prepare};
