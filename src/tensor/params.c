@@ -14,16 +14,21 @@ struct es_params {
     int n;
     int64_t n_values, n_trainable;
     float *values;
+    struct es_hash *hash; /* for the digest, which a step takes without allocating */
     struct es_param entry[MAX_PARAMS];
 };
 
 int es_params_new(struct es_params **p, struct es_err *err) {
     *p = es_alloc(1, sizeof **p, err);
-    return *p ? 0 : -ES_EIO;
+    if (!*p) return -ES_EIO;
+    int rc = es_hash_new(&(*p)->hash, err);
+    if (rc < 0) es_free(p);
+    return rc;
 }
 
 void es_params_free(struct es_params **p) {
     if (!*p) return;
+    es_hash_free(&(*p)->hash);
     es_free(&(*p)->values);
     es_free(p);
 }
@@ -80,9 +85,10 @@ int es_params_clone(struct es_params **out, const struct es_params *p, struct es
     *out = es_alloc(1, sizeof **out, err);
     if (!*out) return -ES_EIO;
     **out = *p;
+    (*out)->hash = NULL;
     (*out)->values = es_alloc((size_t)p->n_values, sizeof(float), err);
-    if (!(*out)->values) {
-        es_free(out);
+    if (!(*out)->values || es_hash_new(&(*out)->hash, err) < 0) {
+        es_params_free(out);
         return -ES_EIO;
     }
     memcpy((*out)->values, p->values, (size_t)p->n_values * sizeof(float));
@@ -139,15 +145,13 @@ int64_t es_params_elements(const struct es_params *p, bool trainable_only) {
 }
 
 uint64_t es_params_digest(struct es_params *p) {
-    struct es_hash *h = NULL;
-    ES_ASSERT(es_hash_new(&h, NULL) == 0);
+    struct es_hash *h = p->hash;
+    es_hash_reset(h);
     for (int i = 0; i < p->n; i++) {
         const struct es_param *e = &p->entry[i];
         es_hash_string(h, e->name);
         es_hash_update(h, e->shape, sizeof e->shape);
         es_hash_update(h, p->values + e->offset, (size_t)e->n * sizeof(float));
     }
-    uint64_t v = es_hash_value(h);
-    es_hash_free(&h);
-    return v;
+    return es_hash_value(h);
 }
