@@ -38,7 +38,7 @@ struct es_targets {
     int n, first[ES_N_SETS + 1];
     int n_classes, n_frames;
     float *labels; /* [n,K,T] in/out */
-    float *weak;   /* [W,K] clip-level targets of the weak block, in/out */
+    float *weak;   /* [n,K] clip-level targets, used and mixed in the weak set's rows, in/out */
     uint8_t *mask; /* [n,K] valid classes, in/out */
     float *pseudo; /* [n,K,T] probabilities in/out, or NULL */
     bool mixup;

@@ -47,10 +47,11 @@ void es_objective_mix_targets(const struct es_objective_params *op, struct es_ta
         bool joint = call->first == x->first[ES_SET_M] && call->first + call->n == x->first[ES_SET_W] &&
                      x->first[ES_SET_R] > x->first[ES_SET_M];
         if (joint) merge_masks(call, x);
-        es_mix_rows(call, x->labels, row, scratch);
-        clamp01(x->labels + call->first * row, call->n * row);
-        es_mix_rows(call, x->weak, K, scratch);
-        clamp01(x->weak + call->first * K, call->n * K);
+        /* strong labels of the strong sets, weak ones of the weak set: nothing else is a target */
+        float *labels = call->first < x->first[ES_SET_W] ? x->labels : x->weak;
+        int64_t n = labels == x->weak ? K : row;
+        es_mix_rows(call, labels, n, scratch);
+        clamp01(labels + call->first * n, call->n * n);
         if (x->pseudo) es_mix_rows(call, x->pseudo, row, scratch);
     }
     for (int i = 0; i < x->n; i++)
