@@ -12,7 +12,9 @@
 #include "earshot/kernels_crnn.h"
 #include "golden/h5.h"
 
-static char losses_file[512], frontends_file[512];
+#include "golden/golden_model.h"
+
+static char losses_file[600], frontends_file[512];
 
 static float *read_f32(const char *file, const char *path, int64_t shape[4]) {
     float *x = es_test_h5_read_f32(file, path, shape, NULL);
@@ -89,7 +91,9 @@ static void crnn_scaled(void **state) {
 }
 
 int main(void) {
-    if (!es_test_shared("golden/models/losses.h5", losses_file, sizeof losses_file)) return 77;
+    char dir[500];
+    bool shared;
+    snprintf(losses_file, sizeof losses_file, "%s/losses.h5", golden_models(dir, sizeof dir, &shared));
     const struct CMUnitTest tests[] = {cmocka_unit_test(bce_edge), cmocka_unit_test(crnn_scaled)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,86 @@
+"""Writes golden_models/: the part of the shared golden data of models and losses that travels with the repository.
+
+Usage: /usr/bin/python3 tests/data/make_golden_models.py [SHARED/golden/models]
+Copies datasets unchanged (the source's README.md describes them), with one exception in the source's own manner: gradients
+of parameters with more than LARGE elements become 256 samples, `grad/<name>.samples`, at floor(k (n-1) / 255), k = 0..255.
+"""
+import pathlib
+import re
+import shutil
+import sys
+
+import h5py
+import numpy as np
+
+HERE = pathlib.Path(__file__).resolve().parent
+LARGE = 3000
+
+# file: datasets to keep (first match of the whole path decides; "-" in front: left out)
+WANTED = {
+    "small_transformers.h5": ["-.*/R8/.*", "atst/.*"],
+    "sed_full_small.h5": ["-.*/R8/.*", "-.*gradin/x", "atst/.*"],
+    "sed_small.h5": ["-.*/R8/.*", "-aap_cg/train/gradin/x", "-.*/eval/gradin/.*", "-nearest.*gradin/.*", "-nearest.*/eval/.*", "x", "mask", "embeddings",
+                     "cfg/.*", "aap_cg/.*", "nearest_exact_cg_nowrapper/.*"],
+    "trajectory.h5": ["-.*_fp32", "batch_sizes", "in/step./(sed_mel|pt_feats_atst|labels|valid_class_mask|pseudo_strong_btc)",
+                      "atst_(mt|ict|stage1)/.*"],
+    "losses.h5": ["batch_sizes", "bce_edge/.*", "s1_paper_nomask_ssl/.*", "s2_ict_joint_exclude_maestro_weak/.*",
+                  "s2_mt_paper_step1000/.*"],
+}
+TEXTS = ["params_atst_small.tsv", "params_sed_full_small_atst.tsv", "params_sed_small_wrapper.tsv",
+         "params_sed_small_nowrapper.tsv", "params_trajectory_atst.tsv", "trajectory_names_atst.tsv"]
+
+
+def wanted(path, rules):
+    for rule in rules:
+        if re.fullmatch(rule.removeprefix("-"), path):
+            return not rule.startswith("-")
+    return False
+
+
+def create(path):
+    """Like h5py.File(path, "w"), without times: the file's bytes depend on its content alone."""
+    access, plain = h5py.h5p.create(h5py.h5p.FILE_ACCESS), h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    plain.set_obj_track_times(False)
+    return h5py.File(h5py.h5f.create(str(path).encode(), h5py.h5f.ACC_TRUNC, fcpl=plain, fapl=access))
+
+
+def make_groups(dst, path):
+    """The groups above a dataset, without times."""
+    plain = h5py.h5p.create(h5py.h5p.GROUP_CREATE)
+    plain.set_obj_track_times(False)
+    parts = path.split("/")[:-1]
+    for i in range(1, len(parts) + 1):
+        if "/".join(parts[:i]) not in dst:
+            h5py.h5g.create(dst.id, "/".join(parts[:i]).encode(), gcpl=plain)
+
+
+def copy(src, dst, rules):
+    def visit(path, item):
+        if not isinstance(item, h5py.Dataset) or not wanted(path, rules):
+            return
+        data = item[...]
+        if "/grad/" in path and "/grad/student_" not in path and data.size > LARGE:
+            flat = data.ravel()
+            data = flat[np.arange(256) * (flat.size - 1) // 255]
+            path += ".samples"
+        make_groups(dst, path)
+        small = data.ndim == 0 or data.nbytes < 2048
+        dst.create_dataset(path, data=data, track_times=False, **({} if small else dict(compression=9, shuffle=True)))
+
+    src.visititems(visit)
+
+
+def main():
+    source = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else HERE / "../../../shared/golden/models")
+    out = HERE / "golden_models"
+    out.mkdir(exist_ok=True)
+    for name, rules in WANTED.items():
+        with h5py.File(source / name, "r") as src, create(out / name) as dst:
+            copy(src, dst, rules)
+    for name in TEXTS:
+        shutil.copyfile(source / name, out / name)
+
+
+if __name__ == "__main__":
+    main()
