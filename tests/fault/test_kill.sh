@@ -91,7 +91,7 @@ for wait in 1 3; do
     ranks | head -n 1 | xargs -r kill -KILL 2>/dev/null
     finish
     echo "predict killed: code $code, $(ls p.h5*)"
-    [ $code = 0 ] || [ ! -e p.h5 ] || fail "predict: killed, but p.h5 is there"
+    [ ! -e p.h5 ] || [ "$(digest p.h5)" = "$(digest whole.h5)" ] || fail "predict: killed, but p.h5 is there"
     ok 3 predict --checkpoint $checkpoint --store as-strong.h5 --set predict.block=1 --out p.h5
     [ "$(digest p.h5)" = "$(digest whole.h5)" ] && [ ! -e p.h5.part ] || fail "predict after a kill"
 done
@@ -105,7 +105,7 @@ for wait in 0 1 3; do
     ranks | tail -n 1 | xargs -r kill -KILL 2>/dev/null
     finish
     echo "prepare killed: code $code, $(find . -maxdepth 1 -name 'again.h5*')"
-    [ $code = 0 ] || [ ! -e again.h5 ] || [ "$(digest again.h5)" = "$(digest maestro.h5)" ] || fail "prepare: killed, but a store is there"
+    [ ! -e again.h5 ] || [ "$(digest again.h5)" = "$(digest maestro.h5)" ] || fail "prepare: killed, but a store is there"
     ok 2 prepare --config data-maestro.yaml --out again.h5
     [ "$(digest again.h5)" = "$(digest maestro.h5)" ] || fail "prepare after a kill"
 done
