@@ -144,23 +144,24 @@ int train_resume_all(const struct es_comm *c, struct es_trainer *t, struct train
     if (strcmp(resume, "never") == 0) return 0;
     int rc = lists_new(&l, t, err);
     ES_GO(es_err_agree_all(c, rc, err));
-    if (automatic) {
+    if (automatic)
         snprintf(path, sizeof path, "%s/%s", dir, ES_CKPT_LAST);
-        /* another configuration first: its message is better than that of arrays that do not fit */
-        struct es_ckpt_meta before;
-        if (access(path, R_OK) == 0 && es_ckpt_read_meta(path, &before, NULL, NULL) == 0)
-            rc = check_config(path, s, &before, err);
-        ES_GO(es_err_agree_all(c, rc, err));
+    else
+        snprintf(path, sizeof path, "%s", resume);
+    /* another configuration first: its message is better than that of arrays that do not fit */
+    struct es_ckpt_meta before;
+    if (access(path, R_OK) == 0 && es_ckpt_read_meta(path, &before, NULL, NULL) == 0)
+        rc = check_config(path, s, &before, err);
+    ES_GO(es_err_agree_all(c, rc, err));
+    if (automatic) {
         ES_GO(es_ckpt_resume_all(c, dir, &l.state, &meta, err));
         if (rc == 0) goto done;
         es_comm_barrier_all(c); /* a damaged last has been renamed: what was loaded then is prev */
         if (access(path, R_OK) != 0) snprintf(path, sizeof path, "%s/%s", dir, ES_CKPT_PREV);
-        ES_GO(es_err_agree_all(c, check_config(path, s, &meta, err), err));
     } else {
-        snprintf(path, sizeof path, "%s", resume);
         ES_GO(es_ckpt_load_all(c, path, ES_CKPT_ALL, &l.state, &meta, err));
-        ES_GO(es_err_agree_all(c, check_config(path, s, &meta, err), err));
     }
+    ES_GO(es_err_agree_all(c, check_config(path, s, &meta, err), err));
     s->step = meta.step;
     s->best = meta.best_metric;
     rc = 0;
