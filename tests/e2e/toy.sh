@@ -6,6 +6,7 @@ earshot=$EARSHOT_BUILD/earshot
 python=/usr/bin/python3
 work=$(mktemp -d) || exit 1
 launched=
+as=() # what stands before the launcher: another user
 toy_end() {
     [ -z "$launched" ] || kill -KILL "$launched" 2>/dev/null
     cd / && rm -rf "$work"
@@ -34,9 +35,9 @@ go() {
     local np=$1 begin=$SECONDS
     shift
     if [ "$np" = 1 ]; then
-        timeout "${limit:-120}" "$earshot" "$@" >out 2>all_err </dev/null
+        timeout "${limit:-120}" ${as[@]+"${as[@]}"} "$earshot" "$@" >out 2>all_err </dev/null
     else
-        timeout "${limit:-120}" mpiexec --oversubscribe --bind-to none -n "$np" "$earshot" "$@" >out 2>all_err </dev/null
+        timeout "${limit:-120}" ${as[@]+"${as[@]}"} mpiexec --oversubscribe --bind-to none -n "$np" "$earshot" "$@" >out 2>all_err </dev/null
     fi
     code=$?
     seconds=$((SECONDS - begin))
