@@ -37,6 +37,9 @@ struct es_tensor *es_op_sigmoid(struct es_tape *t, struct es_tensor *x);
  * [B,O,H',W'] */
 struct es_tensor *es_op_conv2d(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
                                struct es_tensor *b, int pad);
+/* Output size (H + 2 pad - kh) / stride + 1, rounded down; b may be NULL. */
+struct es_tensor *es_op_conv2d_strided(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
+                                       struct es_tensor *b, int stride, int pad);
 /* Training tape: batch statistics over (B,H,W), biased for the output, and the pair (mean, unbiased variance)
  * added to the tape's statistics; otherwise running statistics. mean_param, var_param index the parameter
  * table. */
