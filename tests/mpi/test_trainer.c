@@ -112,7 +112,13 @@ static struct es_trainer_params settings(enum es_phase phase, int leaves, bool i
                                    .pseudo = true,
                                    .seed = 11};
     es_net_config_default(&tp.net);
-    tp.net.transformer = (struct es_transformer_config){ES_ARCH_ATST, 24, 2, 3, 48, MELS, 40, 1e-6};
+    struct es_transformer_config *tc = &tp.net.transformer;
+    tc->dim = 24;
+    tc->depth = 2;
+    tc->heads = 3;
+    tc->mlp = 48;
+    tc->n_mels = MELS;
+    tc->n_mel_frames = 40;
     tp.net.pretrain = pretrain;
     tp.net.pretrain_rnn = true;
     tp.net.pretrain_rnn_cells = 8;
