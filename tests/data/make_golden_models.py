@@ -29,6 +29,8 @@ WANTED = {
 TEXTS = ["params_sed_small_wrapper.tsv", "params_sed_small_nowrapper.tsv"]
 TEXTS += [name % arch for arch in ("atst", "fpasst")
           for name in ("params_%s_small.tsv", "params_sed_full_small_%s.tsv", "params_trajectory_%s.tsv", "trajectory_names_%s.tsv")]
+# Optimiser groups: stage 2 with the wrapper and a factor from layer to layer.
+GROUPS = re.compile(r"#|2\t(atst_frame|fpasst)\t0\tall\t0\.5\t")
 
 
 def wanted(path, rules):
@@ -81,6 +83,8 @@ def main():
             copy(src, dst, rules)
     for name in TEXTS:
         shutil.copyfile(source / name, out / name)
+    rows = (source / "param_groups.tsv").read_text().splitlines(keepends=True)
+    (out / "param_groups.tsv").write_text("".join(row for row in rows if GROUPS.match(row)))
 
 
 if __name__ == "__main__":
