@@ -80,9 +80,9 @@ static const struct es_config_key table[] = {
     ROW(DOUBLE, "crnn.bn_eps", "1e-3", "BatchNorm epsilon", .range = ">0", STAGES),
     ROW(DOUBLE, "crnn.bn_momentum", "0.99", "share of the newest batch in BatchNorm's running statistics",
         .range = "0..1", STAGES),
-    ROW(DOUBLE, "crnn.mask_fill", "-1e30",
+    ROW(CHOICE, "crnn.mask_fill", "-1e30",
         "attention logit of classes that a clip's labels leave open (the DESED baseline: -1e4)",
-        .range = "-1e30..-1", STAGES),
+        .choices = "-1e30|-1e4", STAGES),
 
     ROW(CHOICE, "pretrain.head", "rnn",
         "head while pre-training, dropped afterwards. PretrainedSED: a linear map, over a GRU (rnn) or an "

@@ -54,6 +54,7 @@ int es_model_fill(const struct es_h5 *f, const char *group, const struct es_net 
 
 struct es_frontend_params es_model_frontend(const struct es_config *cfg) {
     int kind = es_frontend_kind_from_name(es_config_string(cfg, "model.arch"));
+    if (kind < 0) kind = ES_FRONTEND_CRNN_MEL; /* model.arch none: not used */
     struct es_frontend_params p = es_frontend_params_default((enum es_frontend_kind)kind);
     p.floor_per_batch = es_config_is(cfg, "quirks.atst_floor", "batch");
     return p;
