@@ -25,9 +25,13 @@ WANTED = {
                       "atst_(mt|ict|stage1)/.*"],
     "losses.h5": ["batch_sizes", "bce_edge/.*", "s1_paper_nomask_ssl/.*", "s2_ict_joint_exclude_maestro_weak/.*",
                   "s2_mt_paper_step1000/.*"],
+    "heads_cpjku.h5": ["-.*/R8/.*", "(audioset_attention_up|audioset_logits_down|task4rnn_down)/.*"],
+    "heads_pretrainedsed.h5": ["-.*/R8/.*", "(linear_interp_up|attention_bigru_pool_down|linear_bilstm|nohead_interp_up|as_strong_loss_1)/.*"],
 }
 TEXTS = ["params_atst_small.tsv", "params_sed_full_small_atst.tsv", "params_sed_small_wrapper.tsv",
-         "params_sed_small_nowrapper.tsv", "params_trajectory_atst.tsv", "trajectory_names_atst.tsv"]
+         "params_sed_small_nowrapper.tsv", "params_trajectory_atst.tsv", "trajectory_names_atst.tsv",
+         "params_heads_audioset_wrapper.tsv", "params_heads_task4rnn.tsv", "params_heads_pred_linear_interp_up.tsv",
+         "params_heads_pred_attention_bigru_pool_down.tsv", "params_heads_pred_linear_bilstm.tsv"]
 
 
 def wanted(path, rules):

@@ -13,7 +13,9 @@ fail() { echo "FAILED: $*" >&2; exit 1; }
 ok() { # RANKS ARGUMENT...
     local n=$1 rc=0
     shift
-    mpiexec --oversubscribe --bind-to none -n "$n" "$program" "$@" --quiet >"$work/out" 2>"$work/err" || rc=$?
+    local launch=(mpiexec --oversubscribe --bind-to none -n "$n")
+    [ "$n" = 1 ] && launch=()
+    "${launch[@]}" "$program" "$@" --quiet >"$work/out" 2>"$work/err" || rc=$?
     [ $rc = 0 ] || { cat "$work/err" >&2; fail "exit code $rc: $*"; }
 }
 digest() { "$program" inspect --digest "$1/checkpoint-last.h5"; }
@@ -35,7 +37,7 @@ ok 2 demo --out "$work/demo" --sounds "" --clips 10 --set demo.clips_as=32 --set
 for corpus in as-strong desed maestro; do ok 2 prepare --config configs/toy/data-$corpus.yaml --out "$work/stores/$corpus.h5"; done
 
 tiny=(--set model.dim=24 --set model.depth=1 --set model.heads=2 --set model.mlp=48 --set train.validate_every=0)
-pre=(train --config configs/toy/pretrain-atst.yaml "${tiny[@]}" --set pretrain.rnn_cells=6 --set train.leaves=2 --set train.epochs=3
+pre=(train --config configs/toy/pretrain-atst.yaml "${tiny[@]}" --set pretrain.rnn_cells=6 --set train.leaves=2 --set train.epochs=6 --set optimizer.head_lr=1e-2
     --set model.audioset_classes=12 --set optimizer.warmup_steps=2)
 for head in linear rnn lstm attention attention-rnn attention-lstm audioset task4rnn; do
     for n in 1 2; do ok $n "${pre[@]}" --set pretrain.head=$head --set pretrain.weak=0.2 --set "run.dir=$work/$head-$n"; done
