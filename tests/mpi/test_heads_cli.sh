@@ -45,12 +45,29 @@ for head in linear rnn lstm attention attention-rnn attention-lstm audioset task
     falls "$work/$head-1"
 done
 
-# stage 1 starts from PretrainedSED's names and from cpjku's alike
-one=(train --config configs/toy/it1-stage1-atst.yaml "${tiny[@]}" --set train.leaves=2 --set train.epochs=1 --set train.max_steps=1)
-for head in lstm audioset task4rnn; do
+# stage 1 starts from PretrainedSED's names and from cpjku's alike; the AudioSet map comes along where there was one
+one=(train --config configs/toy/it1-stage1-atst.yaml "${tiny[@]}" --set train.leaves=2 --set train.epochs=1 --set train.max_steps=1
+    --set model.audioset_classes=12)
+entry() { h5dump -d "$2" -b LE -o "$work/$3" "$1/checkpoint-last.h5" >/dev/null && [ -s "$work/$3" ]; }
+for head in lstm task4rnn; do
     ok 1 "${one[@]}" --set "model.init=$work/$head-1/checkpoint-last.h5" --set "run.dir=$work/stage1-$head"
     ok 1 predict --checkpoint "$work/$head-1/checkpoint-last.h5" --store "$work/stores/as-strong.h5" --out "$work/pred-$head.h5"
 done
+map=head_linear_layer.weight
+entry "$work/task4rnn-1" "/student/model.$map" trained
+entry "$work/stage1-task4rnn" "/student/as_model.$map" kept
+entry "$work/stage1-lstm" "/student/as_model.$map" random
+cmp -s "$work/trained" "$work/kept" || fail "stage 1 does not start from the trained AudioSet map"
+cmp -s "$work/trained" "$work/random" && fail "a map came from nowhere"
+
+# another run of the same head goes on from all of it, another head from the transformer
+for head in lstm attention-lstm; do
+    ok 1 "${pre[@]}" --set pretrain.head=$head --set pretrain.weak=0.2 --set "run.dir=$work/again-$head" --set train.max_steps=1 \
+        --set optimizer.warmup_steps=1000000 --set "model.init=$work/lstm-1/checkpoint-last.h5"
+    entry "$work/again-$head" /student/strong_head.weight "$head"
+done
+entry "$work/lstm-1" /student/strong_head.weight whole
+cmp -s "$work/lstm" "$work/whole" || fail "the same head does not go on"
 
 alone=(train --config configs/toy/it1-stage1-atst.yaml --set model.arch=none --set model.init= --set crnn.mask_fill=-1e4
     --set crnn.activation=glu --set train.validate_every=1 --set train.leaves=2 --set train.epochs=1 --set train.max_steps=3)
