@@ -69,6 +69,11 @@ struct es_frontend_params es_model_frontend(const struct es_config *cfg) {
     if (kind < 0) kind = ES_FRONTEND_CRNN_MEL; /* model.arch none: not used */
     struct es_frontend_params p = es_frontend_params_default((enum es_frontend_kind)kind);
     p.floor_per_batch = es_config_is(cfg, "quirks.atst_floor", "batch");
+    if (p.kind == ES_FRONTEND_FPASST_MEL) {
+        struct es_band band = es_frontend_fpasst_band_eval(es_config_int(cfg, "frontend.fmax_range"));
+        p.fmin_hz = band.fmin_hz;
+        p.fmax_hz = band.fmax_hz;
+    }
     return p;
 }
 
