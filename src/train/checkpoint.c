@@ -170,7 +170,18 @@ done:
     return rc;
 }
 
-/* from: student, teacher or both (student to student, teacher to teacher). A pre-training checkpoint gives the transformer. */
+/* A pre-training checkpoint with the same head: it gives everything. */
+static bool same_head(const struct es_h5 *f, struct es_params *p) {
+    for (int i = 0; i < es_params_count(p); i++) {
+        char path[160];
+        snprintf(path, sizeof path, "/student/%s", es_params_at(p, i)->name);
+        if (!es_h5_has(f, path)) return false;
+    }
+    return true;
+}
+
+/* from: student, teacher or both (student to student, teacher to teacher). A pre-training checkpoint gives the transformer, and
+ * the AudioSet map if it trained one. */
 static int init_local(struct es_trainer *t, const char *path, const char *from, struct es_err *err) {
     struct es_h5 *f = NULL;
     int rc = 0;
@@ -181,7 +192,7 @@ static int init_local(struct es_trainer *t, const char *path, const char *from, 
     struct es_params *student = es_trainer_student(t), *teacher = es_trainer_teacher(t);
     const char *source = weights ? "/" : strcmp(from, "teacher") == 0 ? "/teacher" : "/student";
     bool all = stage || (weights && es_h5_has(f, "/dense.weight"));
-    if (!teacher && checkpoint && es_h5_has(f, "/student/strong_head.weight")) all = true;
+    if (!teacher && checkpoint && same_head(f, student)) all = true;
     if (strcmp(source, "/teacher") == 0 && !have_teacher) {
         rc = es_err_set(err, ES_EDATA, "model.init: %s has no /teacher; set model.init_from: student", path);
         goto done;

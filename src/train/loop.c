@@ -49,6 +49,10 @@ static int open_data(struct run *r, struct es_err *err) {
         return es_err_set(err, ES_EUSAGE,
                           "%s: train.precision: bf16 is not available in this version; want fp32",
                           es_config_where(cfg, "train.precision"));
+    if (dp.pretrain && es_config_is(cfg, "model.arch", "none"))
+        return es_err_set(err, ES_EUSAGE,
+                          "%s: model.arch: got none, want a transformer to pre-train: atst, fpasst or beats",
+                          es_config_where(cfg, "model.arch"));
     ES_TRY(es_config_require(cfg, "data.stores", err));
     dp.store = es_config_strings(cfg, "data.stores", &dp.n_stores);
     dp.exclude = es_config_strings(cfg, "data.exclude", &dp.n_exclude);

@@ -103,6 +103,7 @@ void train_trainer_params(struct es_trainer_params *tp, const struct es_config *
     tp->leaf_clips = tp->first[ES_N_SETS];
     if (phase == ES_PHASE_PRETRAIN) {
         tp->pretrain_lambda = es_config_double(cfg, "pretrain.lambda");
+        tp->pretrain_weak = es_config_double(cfg, "pretrain.weak");
         tp->pseudo = tp->pretrain_lambda > 0.0;
         return;
     }

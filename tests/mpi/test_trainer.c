@@ -122,7 +122,7 @@ static struct es_trainer_params settings(enum es_arch arch, enum es_phase phase,
     tc->n_mels = MELS;
     tc->n_mel_frames = 40;
     tp.net.pretrain = pretrain;
-    tp.net.pretrain_rnn = true;
+    tp.net.pretrain_seq = ES_SEQ_GRU;
     tp.net.pretrain_rnn_cells = 8;
     tp.net.pretrain_frames = tp.net.n_frames = FRAMES;
     tp.net.pretrain_classes = K;
@@ -392,6 +392,52 @@ static void refused(const struct es_comm *world, struct es_trainer_params tp) {
     es_comm_free_all(&three);
 }
 
+/* Pre-training with every head: as many ranks as you like, the same bits; clip outputs without a loss stay. */
+static void all_heads(const struct es_comm *world, struct source *s) {
+    static const struct {
+        const char *name;
+        enum es_head head;
+        enum es_seq_model seq;
+        bool wrapper;
+        double weak;
+        enum es_arch arch;
+    } cases[] = {{"linear", ES_HEAD_LINEAR, ES_SEQ_NONE, false, 0, ES_ARCH_ATST},
+                 {"linear, clips", ES_HEAD_LINEAR, ES_SEQ_NONE, false, 0.5, ES_ARCH_ATST},
+                 {"lstm", ES_HEAD_LINEAR, ES_SEQ_LSTM, false, 0, ES_ARCH_ATST},
+                 {"attention", ES_HEAD_ATTENTION, ES_SEQ_NONE, false, 0.5, ES_ARCH_ATST},
+                 {"attention, rnn", ES_HEAD_ATTENTION, ES_SEQ_GRU, false, 0.5, ES_ARCH_ATST},
+                 {"attention, frames only", ES_HEAD_ATTENTION, ES_SEQ_LSTM, false, 0, ES_ARCH_ATST},
+                 {"audioset", ES_HEAD_AUDIOSET, ES_SEQ_NONE, false, 0.5, ES_ARCH_ATST},
+                 {"task4rnn", ES_HEAD_TASK4RNN, ES_SEQ_GRU, false, 0.5, ES_ARCH_ATST},
+                 {"task4rnn, wrapper", ES_HEAD_TASK4RNN, ES_SEQ_GRU, true, 0.5, ES_ARCH_ATST},
+                 {"audioset, fPaSST", ES_HEAD_AUDIOSET, ES_SEQ_NONE, false, 0.5, ES_ARCH_FPASST},
+                 {"task4rnn, fPaSST", ES_HEAD_TASK4RNN, ES_SEQ_GRU, true, 0.5, ES_ARCH_FPASST}};
+    struct result out, before = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct es_trainer_params tp = settings(cases[i].arch, ES_PHASE_PRETRAIN, 4, false, 0);
+        tp.net.pretrain_head = cases[i].head;
+        tp.net.pretrain_seq = cases[i].seq;
+        tp.net.wrapper = cases[i].wrapper;
+        tp.pretrain_weak = cases[i].weak;
+        tp.net.pretrain_weak = cases[i].weak > 0;
+        tp.net.pretrain_weak_classes = cases[i].weak > 0 || cases[i].head != ES_HEAD_LINEAR ? K : 0;
+        invariant(world, cases[i].name, &tp, s, &out);
+        ES_ASSERT(!same(&out, &before));
+        before = out;
+    }
+}
+
+/* The stages without a transformer. */
+static void crnn_alone(const struct es_comm *world, struct source *s) {
+    struct result out;
+    for (enum es_phase phase = ES_PHASE_STAGE1; phase <= ES_PHASE_STAGE2; phase++) {
+        struct es_trainer_params tp = settings(ES_ARCH_ATST, phase, 4, false, 0.2);
+        tp.net.alone = true;
+        tp.net.mask_fill = -1e4;
+        invariant(world, phase == ES_PHASE_STAGE1 ? "stage1, alone" : "stage2, alone", &tp, s, &out);
+    }
+}
+
 int main(int argc, char **argv) {
     static const struct {
         const char *name;
@@ -437,6 +483,8 @@ int main(int argc, char **argv) {
         train(world, &tp, s, good.bucket, &other);
         ES_ASSERT(other.leaves != good.leaves && other.student != good.student);
     }
+    all_heads(world, s);
+    crnn_alone(world, s);
     es_free(&s);
     es_comm_fini_all(&world);
     ES_ASSERT(es_mem_live_blocks() == 0);
