@@ -57,7 +57,8 @@ struct rn_case {
 struct rn_data { /* one dataset of an open file */
     const char *path, *rel; /* from the root, from the group */
     struct rn_case *c;      /* NULL: belongs to no case */
-    bool settled, failed;   /* compared, or named as skipped; compared and found wrong */
+    bool settled;           /* compared, or named as skipped */
+    double *computed;       /* what was computed, when the stored values were found wrong */
 };
 
 struct rn_file {
@@ -147,7 +148,9 @@ void rn_put(struct rn_case *c, const char *rel, const double *a, int64_t n);
 void rn_put_f32(struct rn_case *c, const char *rel, const float *a, int64_t n);
 void rn_put_grad(struct rn_case *c, const char *name, const float *g, int64_t n); /* in full, or samples and summary */
 void rn_put_full(struct rn_case *c, const char *rel, const double *a, int64_t n, int64_t full_n);
-bool rn_failed(const struct rn_case *c, const char *rel); /* was compared and failed: nothing should build on it */
+/* rn_read of an output of another case that serves as an input here: values found wrong there are replaced by the computed
+ * ones, so that what is wrong is told once. */
+float *rn_read_checked(const struct rn_case *c, const char *path, int64_t shape[4]);
 void rn_skip(struct rn_case *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Names a dataset as skipped for a reason of its own. */
 void rn_skip_one(struct rn_case *c, const char *rel, const char *why);
