@@ -1,5 +1,5 @@
 /* Kernels of the CRNN side and of the losses: convolution, batch normalisation, gates, dropout, pooling,
- * resampling over time, bidirectional GRU, attention pooling over classes, log-mel scaling, BCE and MSE.
+ * resampling over time, bidirectional GRU and LSTM, attention pooling over classes, log-mel scaling, BCE and MSE.
  *
  * Four functions per kernel, with the same arguments; kernels_crnn_proto.h holds each prototype and its
  * description once:
@@ -68,16 +68,23 @@ struct es_time_window {
 };
 struct es_time_window es_k_time_window(const struct es_k_time *s, int64_t i);
 
-/* One bidirectional layer, PyTorch's cell (spec/models.md 3.4):
+/* One bidirectional layer, PyTorch's cells. GRU (spec/models.md 3.4), rows r|z|n of the matrices:
  *   r = sigmoid(W_ir x + b_ir + W_hr h + b_hr), z likewise
  *   n = tanh(W_in x + b_in + r (W_hn h + b_hn)), h' = (1-z) n + z h
- * w[8]: weight_ih [3H,D], weight_hh [3H,H], bias_ih [3H], bias_hh [3H] with rows r|z|n, then the same of the
+ * LSTM (spec/models.md 3.3), rows i|f|g|o:
+ *   i = sigmoid(W_ii x + b_ii + W_hi h + b_hi), f and o likewise, g likewise with tanh
+ *   c' = f c + i g, h' = o tanh c'
+ * w[8]: weight_ih [G*H,D], weight_hh [G*H,H], bias_ih [G*H], bias_hh [G*H], G = 3 or 4, then the same of the
  * other direction. */
-struct es_k_bigru {
+enum es_rnn_cell { ES_CELL_GRU, ES_CELL_LSTM };
+struct es_k_birnn {
     int64_t B, T, D, H; /* x [B,T,D], y [B,T,2H] forward | backward */
+    enum es_rnn_cell cell;
 };
-size_t es_k_bigru_fwd_ws(const struct es_k_bigru *s);
-size_t es_k_bigru_bwd_ws(const struct es_k_bigru *s);
+int64_t es_k_birnn_rows(const struct es_k_birnn *s); /* G*H */
+int64_t es_k_birnn_kept(const struct es_k_birnn *s); /* elements of `gates` */
+size_t es_k_birnn_fwd_ws(const struct es_k_birnn *s);
+size_t es_k_birnn_bwd_ws(const struct es_k_birnn *s);
 
 struct es_k_class_pool {
     int64_t B, T, K;

@@ -50,14 +50,15 @@ void ES_K(transpose)(int64_t B, int64_t rows, int64_t cols, const ES_R *x, ES_R 
 void ES_K(time_fwd)(const struct es_k_time *s, const ES_R *x, ES_R *y);
 void ES_K(time_bwd)(const struct es_k_time *s, const ES_R *dy, ES_R *dx, bool add_dx);
 
-/* sigmoid and tanh of n values, as the GRU computes them (fast: absolute error below 3e-7). */
+/* sigmoid and tanh of n values, as the cells compute them (fast: absolute error below 3e-7). */
 void ES_K(activations)(int64_t n, const ES_R *x, ES_R *sigmoid, ES_R *tanh_x);
 
-/* gates [2][B*T][4H] out: r | z | n | W_hn h + b_hn of each direction, frame and clip, for backward. */
-void ES_K(bigru_fwd)(const struct es_k_bigru *s, const ES_R *x, const ES_R *const w[8], ES_R *y, ES_R *gates,
+/* gates [2][B*T][(G+1)H] out, of each direction, clip and frame, for backward: r | z | n | W_hn h + b_hn, or i | f | g
+ * | o | c. */
+void ES_K(birnn_fwd)(const struct es_k_birnn *s, const ES_R *x, const ES_R *const w[8], ES_R *y, ES_R *gates,
                      void *ws);
 /* gates are consumed: undefined afterwards. dw[8] in the order of w, each may be NULL. */
-void ES_K(bigru_bwd)(const struct es_k_bigru *s, const ES_R *x, const ES_R *const w[8], const ES_R *y,
+void ES_K(birnn_bwd)(const struct es_k_birnn *s, const ES_R *x, const ES_R *const w[8], const ES_R *y,
                      ES_R *gates, const ES_R *dy, ES_R *dx, bool add_dx, ES_R *const dw[8],
                      const bool add_dw[8], void *ws);
 

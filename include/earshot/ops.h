@@ -65,6 +65,8 @@ struct es_tensor *es_op_time_mean(struct es_tape *t, struct es_tensor *x);
 /* One bidirectional GRU layer, PyTorch's cell and gate order r,z,n. x [B,T,I]; w[8] = weight_ih, weight_hh,
  * bias_ih, bias_hh and the same with _reverse. -> [B,T,2H], forward | backward */
 struct es_tensor *es_op_bigru(struct es_tape *t, struct es_tensor *x, struct es_tensor *const w[8]);
+/* The same with an LSTM, gate order i,f,g,o. */
+struct es_tensor *es_op_bilstm(struct es_tape *t, struct es_tensor *x, struct es_tensor *const w[8]);
 /* Class-masked attention pooling (spec/models.md 3.4): p = sigmoid(z); a masked with fill where mask is 0; s
  * = softmax of a over classes, clamped to [1e-7, 1]; weak = sum_t p s / sum_t s; then p and weak of masked
  * classes are 0. z, a [B,T,K]; mask [B,K] (0 or 1) or NULL. *strong [B,K,T], *weak [B,K]. fill: -1e30 (cpjku)

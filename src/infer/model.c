@@ -63,8 +63,11 @@ struct es_frontend_params es_model_frontend(const struct es_config *cfg) {
 static int pretrain_classes(const struct es_h5 *f, const char *group) {
     struct es_h5_info info;
     char path[128];
-    snprintf(path, sizeof path, "/%s/strong_head.bias", group);
-    return es_h5_has(f, path) && es_h5_info(f, path, &info, NULL) == 0 ? (int)info.n : 1;
+    for (int head = 0; head < ES_HEAD_NONE; head++) {
+        snprintf(path, sizeof path, "/%s/%s.bias", group, es_head_strong_name((enum es_head)head));
+        if (es_h5_has(f, path) && es_h5_info(f, path, &info, NULL) == 0) return (int)info.n;
+    }
+    return 1;
 }
 
 static int open_local(struct es_model *m, const char *which, struct es_err *err) {

@@ -223,50 +223,58 @@ void es_k_activations(int64_t n, const float *x, float *sigmoid, float *tanh_x) 
     ES_K_RUN(activations, ES_K_OUTS({sigmoid, n, 3e-7, F}, {tanh_x, n, 3e-7, F}), n, x, sigmoid, tanh_x);
 }
 
+int64_t es_k_birnn_rows(const struct es_k_birnn *s) {
+    return (s->cell == ES_CELL_LSTM ? 4 : 3) * s->H;
+}
+
+int64_t es_k_birnn_kept(const struct es_k_birnn *s) {
+    return 2 * s->B * s->T * (es_k_birnn_rows(s) + s->H);
+}
+
 /* Rounding of h feeds back through the recurrence, damped by the gates: T steps are granted. */
-static double bigru_bound(const struct es_k_bigru *s, const float *x, const float *const w[8]) {
+static double birnn_bound(const struct es_k_birnn *s, const float *x, const float *const w[8]) {
     double top = 1;
+    int64_t rows = es_k_birnn_rows(s);
     for (int d = 0; d < 8; d += 4)
-        top = fmax(top, max_abs(s->B * s->T * s->D, x) * max_sum(1, 3 * s->H, s->D, w[d]) +
-                            max_sum(1, 3 * s->H, s->H, w[d + 1]) + max_abs(3 * s->H, w[d + 2]) +
-                            max_abs(3 * s->H, w[d + 3]));
+        top = fmax(top, max_abs(s->B * s->T * s->D, x) * max_sum(1, rows, s->D, w[d]) +
+                            max_sum(1, rows, s->H, w[d + 1]) + max_abs(rows, w[d + 2]) +
+                            max_abs(rows, w[d + 3]));
     return SLACK * top * (double)s->T;
 }
 
-void es_k_bigru_fwd(const struct es_k_bigru *s, const float *x, const float *const w[8], float *y,
+void es_k_birnn_fwd(const struct es_k_birnn *s, const float *x, const float *const w[8], float *y,
                     float *gates, void *ws) {
-    int64_t n = s->B * s->T;
-    ES_K_RUN(
-        bigru_fwd,
-        ES_K_OUTS({y, n * 2 * s->H, bigru_bound(s, x, w), F}, {gates, n * 8 * s->H, bigru_bound(s, x, w), F}),
-        s, x, w, y, gates, ws);
+    ES_K_RUN(birnn_fwd,
+             ES_K_OUTS({y, s->B * s->T * 2 * s->H, birnn_bound(s, x, w), F},
+                       {gates, es_k_birnn_kept(s), birnn_bound(s, x, w), F}),
+             s, x, w, y, gates, ws);
 }
 
 /* After the call gates hold gradients: the scale of every sum. terms of them times values up to top. */
-static double bigru_grad_bound(const struct es_k_bigru *s, const float *gates, double terms, double top) {
-    return SLACK * (double)s->T * terms * top * max_abs(s->B * s->T * 8 * s->H, gates);
+static double birnn_grad_bound(const struct es_k_birnn *s, const float *gates, double terms, double top) {
+    return SLACK * (double)s->T * terms * top * max_abs(es_k_birnn_kept(s), gates);
 }
 
-void es_k_bigru_bwd(const struct es_k_bigru *s, const float *x, const float *const w[8], const float *y,
+void es_k_birnn_bwd(const struct es_k_birnn *s, const float *x, const float *const w[8], const float *y,
                     float *gates, const float *dy, float *dx, bool add_dx, float *const dw[8],
                     const bool add_dw[8], void *ws) {
-    int64_t n = s->B * s->T, H = s->H;
+    int64_t n = s->B * s->T, H = s->H, rows = es_k_birnn_rows(s);
     double bt = (double)n;
-    ES_K_RUN(bigru_bwd,
-             ES_K_OUTS({gates, n * 8 * H, HUGE_VAL, F}, /* consumed */
-                       {dx, n * s->D,
-                        bigru_grad_bound(s, gates, 1,
-                                         max_sum(3 * H, s->D, 1, w[0]) + max_sum(3 * H, s->D, 1, w[4])) +
-                            SLACK * max_abs(n * s->D, dx),
-                        F},
-                       {dw[0], 3 * H * s->D, bigru_grad_bound(s, gates, bt, max_abs(n * s->D, x)), F},
-                       {dw[1], 3 * H * H, bigru_grad_bound(s, gates, bt, 1), F},
-                       {dw[2], 3 * H, bigru_grad_bound(s, gates, bt, 1), F},
-                       {dw[3], 3 * H, bigru_grad_bound(s, gates, bt, 1), F},
-                       {dw[4], 3 * H * s->D, bigru_grad_bound(s, gates, bt, max_abs(n * s->D, x)), F},
-                       {dw[5], 3 * H * H, bigru_grad_bound(s, gates, bt, 1), F},
-                       {dw[6], 3 * H, bigru_grad_bound(s, gates, bt, 1), F},
-                       {dw[7], 3 * H, bigru_grad_bound(s, gates, bt, 1), F}),
+    ES_K_RUN(birnn_bwd,
+             ES_K_OUTS(
+                 {gates, es_k_birnn_kept(s), HUGE_VAL, F}, /* consumed */
+                 {dx, n * s->D,
+                  birnn_grad_bound(s, gates, 1, max_sum(rows, s->D, 1, w[0]) + max_sum(rows, s->D, 1, w[4])) +
+                      SLACK * max_abs(n * s->D, dx),
+                  F},
+                 {dw[0], rows * s->D, birnn_grad_bound(s, gates, bt, max_abs(n * s->D, x)), F},
+                 {dw[1], rows * H, birnn_grad_bound(s, gates, bt, 1), F},
+                 {dw[2], rows, birnn_grad_bound(s, gates, bt, 1), F},
+                 {dw[3], rows, birnn_grad_bound(s, gates, bt, 1), F},
+                 {dw[4], rows * s->D, birnn_grad_bound(s, gates, bt, max_abs(n * s->D, x)), F},
+                 {dw[5], rows * H, birnn_grad_bound(s, gates, bt, 1), F},
+                 {dw[6], rows, birnn_grad_bound(s, gates, bt, 1), F},
+                 {dw[7], rows, birnn_grad_bound(s, gates, bt, 1), F}),
              s, x, w, y, gates, dy, dx, add_dx, dw, add_dw, ws);
 }
 

@@ -8,7 +8,7 @@
 #include "conv_ref.inc"
 #include "batchnorm_ref.inc"
 #include "pool_ref.inc"
-#include "gru_ref.inc"
+#include "rnn_ref.inc"
 #include "loss_ref.inc"
 #undef ES_R
 #undef ES_K
@@ -18,5 +18,5 @@
 #include "conv_ref.inc"
 #include "batchnorm_ref.inc"
 #include "pool_ref.inc"
-#include "gru_ref.inc"
+#include "rnn_ref.inc"
 #include "loss_ref.inc"

@@ -46,7 +46,7 @@ int es_net_tokens(const struct es_net_config *c, int n_mel_frames) {
 }
 
 bool es_net_other_name(const struct es_net *net, const char *name, int i, char *other, size_t size) {
-    static const char *const outer[] = {"as_model.model.", "as_model.", "model.", ""};
+    static const char *const outer[] = {"as_model.model.", "as_model.", "model.model.", "model.", ""};
     const char *inner[] = {net->arch->stage_prefix, net->arch->pretrain_prefix, ""};
     char own[64];
     if (i >= (int)(sizeof outer / sizeof *outer * (sizeof inner / sizeof *inner))) return false;

@@ -23,6 +23,7 @@ void es_net_config_default(struct es_net_config *c) {
         .crnn_mels = 128,
         .dropout = 0.3,
         .bn_eps = 1e-3,
+        .mask_fill = -1e30,
         .pretrain_rnn_cells = 2048,
         .pretrain_rnn_layers = 2,
         .pretrain_frames = 250,
@@ -32,15 +33,16 @@ void es_net_config_default(struct es_net_config *c) {
 }
 
 void nn_transformer_prefix(const struct es_net *net, char *prefix, size_t size) {
-    snprintf(prefix, size, "%s%s",
-             net->c.pretrain  ? "model."
-             : net->c.wrapper ? "as_model.model."
-                              : "as_model.",
-             net->c.pretrain ? net->arch->pretrain_prefix : net->arch->stage_prefix);
+    const struct es_net_config *c = &net->c;
+    bool theirs = c->pretrain && (c->pretrain_head == ES_HEAD_LINEAR ||
+                                  c->pretrain_head == ES_HEAD_ATTENTION || c->pretrain_head == ES_HEAD_NONE);
+    const char *outer = c->pretrain  ? nn_head_wraps(c) ? "model.model." : "model."
+                        : c->wrapper ? "as_model.model."
+                                     : "as_model.";
+    snprintf(prefix, size, "%s%s", outer, theirs ? net->arch->pretrain_prefix : net->arch->stage_prefix);
 }
 
-static int check(const struct es_net_config *c, struct es_err *err) {
-    const struct es_transformer_config *tc = &c->transformer;
+static int check_transformer(const struct es_transformer_config *tc, struct es_err *err) {
     const struct nn_arch *arch = nn_arch(tc->arch);
     if (!arch)
         return es_err_set(err, ES_EUSAGE, "model.arch: %s is not available in this version; want atst",
@@ -50,8 +52,12 @@ static int check(const struct es_net_config *c, struct es_err *err) {
     if (tc->heads < 1 || tc->dim % tc->heads != 0)
         return es_err_set(err, ES_EUSAGE, "model.heads: got %d, want a divisor of model.dim %d", tc->heads,
                           tc->dim);
-    if (arch->check) ES_TRY(arch->check(tc, err));
-    if (c->pretrain) return 0;
+    return arch->check ? arch->check(tc, err) : 0;
+}
+
+static int check(const struct es_net_config *c, struct es_err *err) {
+    if (!c->alone) ES_TRY(check_transformer(&c->transformer, err));
+    if (c->pretrain) return nn_head_check(c, err);
     if (c->n_cnn < 1 || c->n_cnn > ES_MAX_CNN)
         return es_err_set(err, ES_EUSAGE, "crnn.filters: got %d layers, want 1..%d", c->n_cnn, ES_MAX_CNN);
     int mels = c->crnn_mels;
@@ -66,45 +72,42 @@ static int check(const struct es_net_config *c, struct es_err *err) {
 }
 
 int es_net_embed_width(const struct es_net *net) {
-    return net->c.wrapper ? net->c.audioset_classes : net->c.transformer.dim;
+    return net->c.alone ? 0 : net->c.wrapper ? net->c.audioset_classes : net->c.transformer.dim;
+}
+
+static int add_transformer(struct es_net *n, struct es_params *p, struct es_err *err) {
+    char prefix[64];
+    if (n->c.alone) return 0;
+    n->arch = nn_arch(n->c.transformer.arch);
+    n->transformer = es_alloc(1, n->arch->size, err);
+    if (!n->transformer) return -ES_EIO;
+    nn_transformer_prefix(n, prefix, sizeof prefix);
+    n->arch->add(n->transformer, p, prefix, &n->c.transformer);
+    return 0;
 }
 
 int es_net_new(struct es_net **net, const struct es_net_config *c, struct es_params *p, struct es_err *err) {
+    int rc = 0;
     *net = NULL;
     ES_TRY(check(c, err));
     struct es_net *n = *net = es_alloc(1, sizeof **net, err);
     if (!n) return -ES_EIO;
     n->c = *c;
-    n->arch = nn_arch(c->transformer.arch);
-    n->transformer = es_alloc(1, n->arch->size, err);
-    if (!n->transformer) {
-        es_net_free(net);
-        return -ES_EIO;
-    }
-    const struct es_transformer_config *tc = &c->transformer;
-    char prefix[64];
-    nn_transformer_prefix(n, prefix, sizeof prefix);
-    double default_scale = 1.0 / sqrt((double)tc->dim);
+    if (!c->pretrain) crnn_new(&n->crnn, p, c);
+    ES_GO(add_transformer(n, p, err));
     if (c->pretrain) {
-        n->arch->add(n->transformer, p, prefix, tc);
-        int64_t width = tc->dim;
-        if (c->pretrain_rnn) {
-            nn_gru(p, "seq_model.rnn.", c->pretrain_rnn_layers, width, c->pretrain_rnn_cells, n->seq);
-            width = 2 * (int64_t)c->pretrain_rnn_cells;
-        }
-        n->strong = nn_linear(p, "", "strong_head", width, c->pretrain_classes, true, ES_INIT_UNIFORM,
-                              1.0 / sqrt((double)width));
-        return 0;
+        nn_head_new(&n->pretrain, p, c);
+    } else if (!c->alone) {
+        int64_t dim = c->transformer.dim, in = c->filters[c->n_cnn - 1] + (int64_t)es_net_embed_width(n);
+        if (c->wrapper)
+            n->wrap = nn_linear(p, "as_model.", "head_linear_layer", dim, c->audioset_classes, true,
+                                ES_INIT_UNIFORM, 1.0 / sqrt((double)dim));
+        n->crnn.fuse =
+            nn_linear(p, "", "cat_tf", in, c->rnn_cells, true, ES_INIT_UNIFORM, 1.0 / sqrt((double)in));
     }
-    crnn_new(&n->crnn, p, c);
-    n->arch->add(n->transformer, p, prefix, tc);
-    if (c->wrapper)
-        n->head = nn_linear(p, "as_model.", "head_linear_layer", tc->dim, c->audioset_classes, true,
-                            ES_INIT_UNIFORM, default_scale);
-    int64_t in = c->filters[c->n_cnn - 1] + (int64_t)es_net_embed_width(n);
-    n->crnn.fuse =
-        nn_linear(p, "", "cat_tf", in, c->rnn_cells, true, ES_INIT_UNIFORM, 1.0 / sqrt((double)in));
-    return 0;
+done:
+    if (rc < 0) es_net_free(net);
+    return rc;
 }
 
 void es_net_free(struct es_net **net) {
@@ -126,13 +129,22 @@ void es_net_freeze(const struct es_net *net, struct es_params *p, bool frozen_tr
         e->no_grad = part == ES_PART_HEAD || unused;
         e->trainable = !e->no_grad && !(frozen_transformer && part == ES_PART_TRANSFORMER);
     }
+    const struct linear *weak = &net->pretrain.weak;
+    if (!net->c.pretrain || !net->c.pretrain_weak_classes || net->c.pretrain_weak) return;
+    for (int k = 0; k < 2; k++) {
+        struct es_param *e = es_params_at(p, k ? weak->b : weak->w);
+        e->no_grad = true;
+        e->trainable = false;
+    }
 }
 
 enum es_param_part es_net_part(const struct es_net *net, const char *name) {
     if (strncmp(name, "as_model.head_linear_layer", 26) == 0) return ES_PART_HEAD;
-    char prefix[64];
-    nn_transformer_prefix(net, prefix, sizeof prefix);
-    if (strncmp(name, prefix, strlen(prefix)) == 0) return ES_PART_TRANSFORMER;
+    if (!net->c.alone) {
+        char prefix[64];
+        nn_transformer_prefix(net, prefix, sizeof prefix);
+        if (strncmp(name, prefix, strlen(prefix)) == 0) return ES_PART_TRANSFORMER;
+    }
     return strncmp(name, "cnn.", 4) == 0 ? ES_PART_CNN : ES_PART_RNN;
 }
 
@@ -147,28 +159,13 @@ struct es_tensor *es_net_transformer(const struct es_net *net, struct es_tape *t
     return net->arch->forward(net->transformer, &net->c.transformer, t, features);
 }
 
-static struct es_tensor *to_frames(struct es_tape *t, struct es_tensor *x, int64_t n) {
-    if (x->shape[1] == n) return x;
-    return nn_next(t, x, es_op_time_pool(t, x, n));
-}
-
 struct es_tensor *es_net_resample(const struct es_net *net, struct es_tape *t, struct es_tensor *e) {
     const struct es_net_config *c = &net->c;
-    if (c->wrapper) {
-        e = to_frames(t, e, c->wrapper_frames);
-        e = nn_next(t, e, nn_apply(t, net->head, e));
-    }
+    if (c->wrapper) e = nn_wrap(t, net->wrap, c->wrapper_frames, e);
     if (c->embed_pool == ES_POOL_AAP) return nn_next(t, e, es_op_time_pool(t, e, c->n_frames));
     return nn_next(t, e, es_op_time_nearest(t, e, c->n_frames, c->embed_pool == ES_POOL_NEAREST_EXACT));
 }
 
 struct es_tensor *es_net_embed(const struct es_net *net, struct es_tape *t, struct es_tensor *features) {
     return es_net_resample(net, t, es_net_transformer(net, t, features));
-}
-
-struct es_tensor *es_net_pretrain(const struct es_net *net, struct es_tape *t, struct es_tensor *features) {
-    const struct es_net_config *c = &net->c;
-    struct es_tensor *x = to_frames(t, es_net_transformer(net, t, features), c->pretrain_frames);
-    if (c->pretrain_rnn) x = nn_apply_gru(t, c->pretrain_rnn_layers, net->seq, x);
-    return nn_next(t, x, nn_apply(t, net->strong, x));
 }

@@ -28,7 +28,7 @@ void crnn_new(struct crnn *r, struct es_params *p, const struct es_net_config *c
         b->gate = nn_linear(p, "", name, out, out, true, ES_INIT_UNIFORM, 1.0 / sqrt((double)out));
         in = out;
     }
-    nn_gru(p, "rnn.rnn.", c->rnn_layers, c->rnn_cells, c->rnn_cells, r->rnn);
+    nn_rnn(p, "rnn.rnn.", false, c->rnn_layers, c->alone ? in : c->rnn_cells, c->rnn_cells, r->rnn);
     int64_t wide = 2 * (int64_t)c->rnn_cells;
     double scale = 1.0 / sqrt((double)wide);
     r->dense = nn_linear(p, "", "dense", wide, c->n_classes, true, ES_INIT_UNIFORM, scale);
@@ -55,12 +55,14 @@ void es_net_sed(const struct es_net *net, struct es_tape *t, struct es_tensor *c
     const struct es_net_config *c = &net->c;
     const struct crnn *r = &net->crnn;
     struct es_tensor *x = cnn_forward(net, t, crnn);
-    ES_ASSERT(x->shape[1] == z->shape[1]);
-    struct es_tensor *h = es_op_concat(t, x, z);
-    es_tape_drop(t, x);
-    h = nn_next(t, h, es_op_dropout(t, h, c->dropout));
-    h = nn_next(t, h, nn_apply(t, r->fuse, h));
-    h = nn_apply_gru(t, c->rnn_layers, r->rnn, h);
+    ES_ASSERT(c->alone ? !z : x->shape[1] == z->shape[1]);
+    struct es_tensor *h = x;
+    if (z) {
+        h = nn_next(t, x, es_op_concat(t, x, z));
+        h = nn_next(t, h, es_op_dropout(t, h, c->dropout));
+        h = nn_next(t, h, nn_apply(t, r->fuse, h));
+    }
+    h = nn_apply_rnn(t, false, c->rnn_layers, r->rnn, h);
     h = nn_next(t, h, es_op_dropout(t, h, c->dropout));
     *logits = nn_apply(t, r->dense, h);
     *attention = nn_apply(t, r->softmax, h);

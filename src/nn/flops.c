@@ -13,16 +13,16 @@ double vit_flops(const struct es_transformer_config *c, double T) {
     return c->depth * block;
 }
 
-static double gru(double rows, int layers, double in, double hidden) {
+static double rnn(int gates, double rows, int layers, double in, double hidden) {
     double n = 0;
     for (int l = 0; l < layers; l++)
-        n += 2.0 * (nn_linear_flops(rows, l ? 2 * hidden : in, 3 * hidden) +
-                    nn_linear_flops(rows, hidden, 3 * hidden));
+        n += 2.0 * nn_linear_flops(rows, (l ? 2 * hidden : in) + hidden, gates * hidden);
     return n;
 }
 
 double es_net_flops_transformer(const struct es_net_config *c, int n_mel_frames) {
     const struct es_transformer_config *t = &c->transformer;
+    if (c->alone) return 0;
     double n = nn_arch(t->arch)->flops(t, n_mel_frames);
     if (!c->pretrain && c->wrapper) n += nn_linear_flops(c->wrapper_frames, t->dim, c->audioset_classes);
     return n;
@@ -30,12 +30,20 @@ double es_net_flops_transformer(const struct es_net_config *c, int n_mel_frames)
 
 double es_net_flops_head(const struct es_net_config *c, int crnn_frames) {
     if (c->pretrain) {
-        double in = c->transformer.dim, n = 0;
-        if (c->pretrain_rnn) {
-            n = gru(c->pretrain_frames, c->pretrain_rnn_layers, in, c->pretrain_rnn_cells);
+        bool lstm = c->pretrain_seq == ES_SEQ_LSTM;
+        double T = c->pretrain_frames, in = c->transformer.dim, n = 0;
+        if (nn_head_wraps(c)) {
+            n += nn_linear_flops(T, in, c->audioset_classes);
+            in = c->audioset_classes;
+        }
+        if (c->pretrain_seq != ES_SEQ_NONE) {
+            n += rnn(lstm ? 4 : 3, T, c->pretrain_rnn_layers, in, c->pretrain_rnn_cells);
             in = 2.0 * c->pretrain_rnn_cells;
         }
-        return n + nn_linear_flops(c->pretrain_frames, in, c->pretrain_classes);
+        if (lstm) n += nn_linear_flops(T, in, in);
+        bool pooled = c->pretrain_weak && c->pretrain_head != ES_HEAD_LINEAR; /* a row of weights a frame */
+        double rows = pooled ? 2 * T : c->pretrain_weak ? T + 1 : T;
+        return n + nn_linear_flops(rows, in, c->pretrain_classes);
     }
     double n = 0, in = 1, T = crnn_frames, F = c->crnn_mels;
     for (int i = 0; i < c->n_cnn; i++) {
@@ -45,7 +53,11 @@ double es_net_flops_head(const struct es_net_config *c, int crnn_frames) {
         T = (int)T / c->pool_time[i];
         F = (int)F / c->pool_freq[i];
     }
-    in += c->wrapper ? c->audioset_classes : c->transformer.dim;
-    n += nn_linear_flops(T, in, c->rnn_cells) + gru(T, c->rnn_layers, c->rnn_cells, c->rnn_cells);
+    if (!c->alone) {
+        in += c->wrapper ? c->audioset_classes : c->transformer.dim;
+        n += nn_linear_flops(T, in, c->rnn_cells);
+        in = c->rnn_cells;
+    }
+    n += rnn(3, T, c->rnn_layers, in, c->rnn_cells);
     return n + 2 * nn_linear_flops(T, 2.0 * c->rnn_cells, c->n_classes);
 }

@@ -1,4 +1,36 @@
+#include <string.h>
+
 #include "earshot/nn.h"
+
+static const struct {
+    const char *name; /* pretrain.head */
+    enum es_head head;
+    enum es_seq_model seq;
+} heads[] = {
+    {"linear", ES_HEAD_LINEAR, ES_SEQ_NONE},
+    {"rnn", ES_HEAD_LINEAR, ES_SEQ_GRU},
+    {"lstm", ES_HEAD_LINEAR, ES_SEQ_LSTM},
+    {"attention", ES_HEAD_ATTENTION, ES_SEQ_NONE},
+    {"attention-rnn", ES_HEAD_ATTENTION, ES_SEQ_GRU},
+    {"attention-lstm", ES_HEAD_ATTENTION, ES_SEQ_LSTM},
+    {"audioset", ES_HEAD_AUDIOSET, ES_SEQ_NONE},
+    {"task4rnn", ES_HEAD_TASK4RNN, ES_SEQ_GRU},
+};
+
+static void head_from(struct es_net_config *c, const struct es_config *cfg, int classes) {
+    const char *name = es_config_string(cfg, "pretrain.head");
+    for (size_t i = 0; i < sizeof heads / sizeof *heads; i++)
+        if (strcmp(heads[i].name, name) == 0) {
+            c->pretrain_head = heads[i].head;
+            c->pretrain_seq = heads[i].seq;
+        }
+    c->pretrain_rnn_cells = es_config_int(cfg, "pretrain.rnn_cells");
+    c->pretrain_rnn_layers = es_config_int(cfg, "pretrain.rnn_layers");
+    c->pretrain_frames = es_config_int(cfg, "pretrain.frames");
+    c->pretrain_classes = classes;
+    c->pretrain_weak = es_config_double(cfg, "pretrain.weak") > 0;
+    if (c->pretrain_weak || c->pretrain_head != ES_HEAD_LINEAR) c->pretrain_weak_classes = classes;
+}
 
 /* As many filters as the list holds; the pooling lists must be as long (checked by es_net_new: the mels would not reach 1). */
 static int copy(int to[ES_MAX_CNN], const struct es_config *cfg, const char *key) {
@@ -11,22 +43,21 @@ static int copy(int to[ES_MAX_CNN], const struct es_config *cfg, const char *key
 void es_net_config_from(struct es_net_config *c, const struct es_config *cfg, int pretrain_classes) {
     es_net_config_default(c);
     struct es_transformer_config *t = &c->transformer;
-    es_transformer_config_default(t, (enum es_arch)es_arch_from_name(es_config_string(cfg, "model.arch")));
+    c->alone = es_config_is(cfg, "model.arch", "none");
+    if (!c->alone)
+        es_transformer_config_default(t,
+                                      (enum es_arch)es_arch_from_name(es_config_string(cfg, "model.arch")));
     t->dim = es_config_int(cfg, "model.dim");
     t->depth = es_config_int(cfg, "model.depth");
     t->heads = es_config_int(cfg, "model.heads");
     t->mlp = es_config_int(cfg, "model.mlp");
     c->pretrain = es_config_is(cfg, "phase", "pretrain");
-    if (c->pretrain) {
-        c->pretrain_rnn = es_config_is(cfg, "pretrain.head", "rnn");
-        c->pretrain_rnn_cells = es_config_int(cfg, "pretrain.rnn_cells");
-        c->pretrain_rnn_layers = es_config_int(cfg, "pretrain.rnn_layers");
-        c->pretrain_frames = es_config_int(cfg, "pretrain.frames");
-        c->pretrain_classes = pretrain_classes;
-        return;
-    }
     c->wrapper = es_config_bool(cfg, "model.wrapper");
     c->audioset_classes = es_config_int(cfg, "model.audioset_classes");
+    if (c->pretrain) {
+        head_from(c, cfg, pretrain_classes);
+        return;
+    }
     c->n_frames = es_config_int(cfg, "model.n_frames");
     c->n_cnn = copy(c->filters, cfg, "crnn.filters");
     copy(c->pool_time, cfg, "crnn.pool_time");
@@ -35,6 +66,7 @@ void es_net_config_from(struct es_net_config *c, const struct es_config *cfg, in
     c->rnn_layers = es_config_int(cfg, "crnn.rnn_layers");
     c->dropout = es_config_double(cfg, "crnn.dropout");
     c->bn_eps = es_config_double(cfg, "crnn.bn_eps");
+    c->mask_fill = es_config_double(cfg, "crnn.mask_fill");
     c->glu = es_config_is(cfg, "crnn.activation", "glu");
     c->embed_pool = es_config_is(cfg, "crnn.embed_pool", "aap")       ? ES_POOL_AAP
                     : es_config_is(cfg, "crnn.embed_pool", "nearest") ? ES_POOL_NEAREST

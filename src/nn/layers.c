@@ -1,4 +1,4 @@
-/* Building blocks: linear layers, norms, GRU stacks, the pre-LN transformer block. */
+/* Building blocks: linear layers, norms, GRU and LSTM stacks, the pre-LN transformer block. */
 #include <math.h>
 #include <stdio.h>
 
@@ -35,12 +35,12 @@ struct linear nn_norm(struct es_params *p, const char *prefix, const char *name,
     return l;
 }
 
-void nn_gru(struct es_params *p, const char *prefix, int layers, int64_t in, int64_t hidden,
+void nn_rnn(struct es_params *p, const char *prefix, bool lstm, int layers, int64_t in, int64_t hidden,
             int (*index)[8]) {
     static const char *const suffix[2] = {"", "_reverse"};
     double scale = 1.0 / sqrt((double)hidden);
     for (int l = 0; l < layers; l++) {
-        int64_t wide = l == 0 ? in : 2 * hidden, gates = 3 * hidden;
+        int64_t wide = l == 0 ? in : 2 * hidden, gates = (lstm ? 4 : 3) * hidden;
         for (int d = 0; d < 2; d++) {
             char name[64];
             snprintf(name, sizeof name, "weight_ih_l%d%s", l, suffix[d]);
@@ -69,11 +69,12 @@ struct es_tensor *nn_apply_norm(struct es_tape *t, struct linear l, struct es_te
     return es_op_layernorm(t, x, es_tape_param(t, l.w), es_tape_param(t, l.b), eps);
 }
 
-struct es_tensor *nn_apply_gru(struct es_tape *t, int layers, const int (*index)[8], struct es_tensor *x) {
+struct es_tensor *nn_apply_rnn(struct es_tape *t, bool lstm, int layers, const int (*index)[8],
+                               struct es_tensor *x) {
     for (int l = 0; l < layers; l++) {
         struct es_tensor *w[8];
         for (int i = 0; i < 8; i++) w[i] = es_tape_param(t, index[l][i]);
-        x = nn_next(t, x, es_op_bigru(t, x, w));
+        x = nn_next(t, x, lstm ? es_op_bilstm(t, x, w) : es_op_bigru(t, x, w));
     }
     return x;
 }

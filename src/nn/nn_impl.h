@@ -5,7 +5,7 @@
 #include "earshot/nn.h"
 
 #define MAX_BLOCKS 32
-#define MAX_RNN_LAYERS 4
+#define MAX_RNN_LAYERS 8
 
 struct linear {
     int w, b; /* b = -1: none */
@@ -52,14 +52,18 @@ struct crnn {
     struct linear dense, softmax, fuse;
 };
 
+struct head { /* of pre-training */
+    struct linear wrap, embedding, strong, weak;
+    int seq[MAX_RNN_LAYERS][8];
+};
+
 struct es_net {
     struct es_net_config c;
     const struct nn_arch *arch;
     void *transformer;  /* its indices */
-    struct linear head; /* as_model.head_linear_layer */
+    struct linear wrap; /* as_model.head_linear_layer */
     struct crnn crnn;
-    int seq[MAX_RNN_LAYERS][8];
-    struct linear strong;
+    struct head pretrain;
 };
 
 /* "as_model.model.atst." */
@@ -71,11 +75,14 @@ struct linear nn_linear(struct es_params *p, const char *prefix, const char *nam
 struct linear nn_norm(struct es_params *p, const char *prefix, const char *name, int64_t n);
 int nn_param(struct es_params *p, const char *prefix, const char *name, enum es_init init, double scale,
              int ndim, const int64_t *shape);
-void nn_gru(struct es_params *p, const char *prefix, int layers, int64_t in, int64_t hidden, int (*index)[8]);
+/* Bidirectional layers; lstm: else GRU. */
+void nn_rnn(struct es_params *p, const char *prefix, bool lstm, int layers, int64_t in, int64_t hidden,
+            int (*index)[8]);
 
 struct es_tensor *nn_apply(struct es_tape *t, struct linear l, struct es_tensor *x);
 struct es_tensor *nn_apply_norm(struct es_tape *t, struct linear l, struct es_tensor *x, double eps);
-struct es_tensor *nn_apply_gru(struct es_tape *t, int layers, const int (*index)[8], struct es_tensor *x);
+struct es_tensor *nn_apply_rnn(struct es_tape *t, bool lstm, int layers, const int (*index)[8],
+                               struct es_tensor *x);
 /* After y was made from x: gives x back unless y is x. Returns y. */
 struct es_tensor *nn_next(struct es_tape *t, struct es_tensor *x, struct es_tensor *y);
 
@@ -87,5 +94,11 @@ double vit_flops(const struct es_transformer_config *c, double tokens); /* of al
 double nn_linear_flops(double rows, double in, double out);
 
 void crnn_new(struct crnn *r, struct es_params *p, const struct es_net_config *c);
+
+void nn_head_new(struct head *h, struct es_params *p, const struct es_net_config *c);
+int nn_head_check(const struct es_net_config *c, struct es_err *err);
+bool nn_head_wraps(const struct es_net_config *c); /* the AudioSet map is below the GRU */
+/* The AudioSet wrapper without its attention: x pooled to `frames`, mapped. */
+struct es_tensor *nn_wrap(struct es_tape *t, struct linear map, int frames, struct es_tensor *x);
 
 #endif

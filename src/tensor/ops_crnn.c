@@ -251,19 +251,15 @@ struct es_tensor *es_op_time_mean(struct es_tape *t, struct es_tensor *x) {
     return time_op(t, x, ES_TIME_POOL, 1, 2, "time_mean");
 }
 
-/* ---- GRU */
-struct bigru {
-    struct es_k_bigru s;
+/* ---- GRU and LSTM */
+struct birnn {
+    struct es_k_birnn s;
     struct es_tensor *x, *w[8], *y;
     float *gates;
 };
 
-static size_t gate_bytes(const struct es_k_bigru *s) {
-    return (size_t)(s->B * s->T * 8 * s->H) * sizeof(float);
-}
-
-static void bigru_backward(struct es_tape *t, void *saved) {
-    struct bigru *o = saved;
+static void birnn_backward(struct es_tape *t, void *saved) {
+    struct birnn *o = saved;
     const float *dy = es_tape_grad_out(t, o->y), *w[8];
     struct grad dx = grad_of(t, o->x);
     float *dw[8];
@@ -274,33 +270,43 @@ static void bigru_backward(struct es_tape *t, void *saved) {
         dw[i] = g.p;
         add[i] = g.add;
     }
-    void *ws = es_tape_scratch(t, es_k_bigru_bwd_ws(&o->s));
+    void *ws = es_tape_scratch(t, es_k_birnn_bwd_ws(&o->s));
     if (es_tape_dry(t)) return;
-    es_k_bigru_bwd(&o->s, o->x->data, w, o->y->data, o->gates, dy, dx.p, dx.add, dw, add, ws);
+    es_k_birnn_bwd(&o->s, o->x->data, w, o->y->data, o->gates, dy, dx.p, dx.add, dw, add, ws);
 }
 
-struct es_tensor *es_op_bigru(struct es_tape *t, struct es_tensor *x, struct es_tensor *const w[8]) {
+static struct es_tensor *birnn(struct es_tape *t, struct es_tensor *x, struct es_tensor *const w[8],
+                               enum es_rnn_cell cell, const char *name) {
     int64_t H = w[1]->shape[1], D = x->shape[2];
     ES_ASSERT(x->ndim == 3);
+    struct birnn *o = es_tape_node(t, sizeof *o);
+    *o = (struct birnn){.s = {x->shape[0], x->shape[1], D, H, cell}, .x = x};
+    int64_t rows = es_k_birnn_rows(&o->s);
     for (int i = 0; i < 8; i += 4) {
-        ES_ASSERT(w[i]->ndim == 2 && w[i]->shape[0] == 3 * H && w[i]->shape[1] == D);
-        ES_ASSERT(w[i + 1]->ndim == 2 && w[i + 1]->shape[0] == 3 * H && w[i + 1]->shape[1] == H);
-        ES_ASSERT(w[i + 2]->n == 3 * H && w[i + 3]->n == 3 * H);
+        ES_ASSERT(w[i]->ndim == 2 && w[i]->shape[0] == rows && w[i]->shape[1] == D);
+        ES_ASSERT(w[i + 1]->ndim == 2 && w[i + 1]->shape[0] == rows && w[i + 1]->shape[1] == H);
+        ES_ASSERT(w[i + 2]->n == rows && w[i + 3]->n == rows);
     }
-    struct bigru *o = es_tape_node(t, sizeof *o);
-    *o = (struct bigru){.s = {x->shape[0], x->shape[1], D, H}, .x = x};
-    o->y = output(t, "bigru", 3, o->s.B, o->s.T, 2 * H, 1);
-    o->gates = es_tape_record(t) ? es_tape_keep(t, gate_bytes(&o->s)) : es_tape_scratch(t, gate_bytes(&o->s));
-    void *ws = es_tape_scratch(t, es_k_bigru_fwd_ws(&o->s));
+    o->y = output(t, name, 3, o->s.B, o->s.T, 2 * H, 1);
+    size_t bytes = (size_t)es_k_birnn_kept(&o->s) * sizeof(float);
+    o->gates = es_tape_record(t) ? es_tape_keep(t, bytes) : es_tape_scratch(t, bytes);
+    void *ws = es_tape_scratch(t, es_k_birnn_fwd_ws(&o->s));
     const float *data[8];
     struct es_tensor *in[9] = {x};
     for (int i = 0; i < 8; i++) {
         o->w[i] = in[i + 1] = w[i];
         data[i] = w[i]->data;
     }
-    if (!es_tape_dry(t)) es_k_bigru_fwd(&o->s, x->data, data, o->y->data, o->gates, ws);
-    es_tape_push(t, bigru_backward, o, o->y, NULL, 9, in);
+    if (!es_tape_dry(t)) es_k_birnn_fwd(&o->s, x->data, data, o->y->data, o->gates, ws);
+    es_tape_push(t, birnn_backward, o, o->y, NULL, 9, in);
     return o->y;
+}
+
+struct es_tensor *es_op_bigru(struct es_tape *t, struct es_tensor *x, struct es_tensor *const w[8]) {
+    return birnn(t, x, w, ES_CELL_GRU, "bigru");
+}
+struct es_tensor *es_op_bilstm(struct es_tape *t, struct es_tensor *x, struct es_tensor *const w[8]) {
+    return birnn(t, x, w, ES_CELL_LSTM, "bilstm");
 }
 
 /* ---- attention pooling */

@@ -155,7 +155,7 @@ static int verify(const struct es_trainer_params *tp, double *worst, struct es_e
     float *grads[2] = {NULL, NULL}, *x = NULL, *y = NULL;
     int rc = 0;
     c.pretrain = true;
-    c.pretrain_rnn = false;
+    c.pretrain_seq = ES_SEQ_NONE;
     c.pretrain_frames = es_net_tokens(&c, SHORT_FRAMES);
     ES_GO(es_params_new(&p, err));
     ES_GO(es_net_new(&net, &c, p, err));

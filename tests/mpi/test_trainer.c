@@ -114,7 +114,7 @@ static struct es_trainer_params settings(enum es_phase phase, int leaves, bool i
     es_net_config_default(&tp.net);
     tp.net.transformer = (struct es_transformer_config){ES_ARCH_ATST, 24, 2, 3, 48, MELS, 40, 1e-6};
     tp.net.pretrain = pretrain;
-    tp.net.pretrain_rnn = true;
+    tp.net.pretrain_seq = ES_SEQ_GRU;
     tp.net.pretrain_rnn_cells = 8;
     tp.net.pretrain_frames = tp.net.n_frames = FRAMES;
     tp.net.pretrain_classes = K;

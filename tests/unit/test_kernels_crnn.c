@@ -426,22 +426,24 @@ static void time_windows_of_the_recipe(void **state) {
     }
 }
 
-/* ---- GRU */
-static const struct es_k_bigru grus[] = {{1, 1, 1, 1},   {1, 1, 5, 6},    {2, 20, 12, 9}, {7, 31, 3, 16},
-                                         {3, 9, 17, 33}, {13, 5, 40, 64}, {1, 156, 7, 31}};
+/* ---- GRU and LSTM: both cells at every shape */
+static const struct es_k_birnn rnns[] = {{1, 1, 1, 1, ES_CELL_GRU},   {1, 1, 5, 6, ES_CELL_GRU},
+                                         {2, 20, 12, 9, ES_CELL_GRU}, {7, 31, 3, 16, ES_CELL_GRU},
+                                         {3, 9, 17, 33, ES_CELL_GRU}, {13, 5, 40, 64, ES_CELL_GRU},
+                                         {1, 156, 7, 31, ES_CELL_GRU}};
 
-struct gru_data { /* everything twice: float and double */
+struct rnn_data { /* everything twice: float and double */
     float *x, *w[8], *dy;
     double *xd, *wd[8], *dyd;
     int64_t n_w[8], nx, ny, ng;
 };
 
-static struct gru_data gru_data(const struct es_k_bigru *s) {
-    struct gru_data d;
-    int64_t H = s->H, n[4] = {3 * H * s->D, 3 * H * H, 3 * H, 3 * H};
+static struct rnn_data rnn_data(const struct es_k_birnn *s) {
+    struct rnn_data d;
+    int64_t H = s->H, rows = es_k_birnn_rows(s), n[4] = {rows * s->D, rows * H, rows, rows};
     d.nx = s->B * s->T * s->D;
     d.ny = s->B * s->T * 2 * H;
-    d.ng = 4 * d.ny;
+    d.ng = es_k_birnn_kept(s);
     d.x = kt_random(d.nx, -1, 1, &d.xd);
     d.dy = kt_random(d.ny, -1, 1, &d.dyd);
     double scale = 1.5 / sqrt((double)H);
@@ -452,20 +454,21 @@ static struct gru_data gru_data(const struct es_k_bigru *s) {
     return d;
 }
 
-static void gru_fast_is_reference(void **state) {
+static void rnn_fast_is_reference(void **state) {
     (void)state;
-    static const char *names[] = {"gru weight_ih", "gru weight_hh", "gru bias_ih", "gru bias_hh"};
-    for (int i = 0; i < COUNT(grus); i++) {
-        struct es_k_bigru s = grus[i];
-        struct gru_data d = gru_data(&s);
+    static const char *names[] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"};
+    for (int i = 0; i < 2 * COUNT(rnns); i++) {
+        struct es_k_birnn s = rnns[i / 2];
+        s.cell = i % 2 ? ES_CELL_LSTM : ES_CELL_GRU;
+        struct rnn_data d = rnn_data(&s);
         const float *w[8];
         for (int k = 0; k < 8; k++) w[k] = d.w[k];
         float *y = kt_new(d.ny), *y2 = kt_new(d.ny), *g = kt_new(d.ng), *g2 = kt_new(d.ng);
-        void *ws = kt_scratch(es_k_bigru_fwd_ws(&s)), *ws2 = kt_scratch(es_k_bigru_bwd_ws(&s));
-        es_k_bigru_fwd_fast(&s, d.x, w, y, g, ws);
-        es_k_bigru_fwd_ref_f32(&s, d.x, w, y2, g2, NULL);
-        kt_close("gru y", d.ny, y, y2, 1, 2e-6);
-        kt_close("gru gates", d.ng, g, g2, 1, 2e-6);
+        void *ws = kt_scratch(es_k_birnn_fwd_ws(&s)), *ws2 = kt_scratch(es_k_birnn_bwd_ws(&s));
+        es_k_birnn_fwd_fast(&s, d.x, w, y, g, ws);
+        es_k_birnn_fwd_ref_f32(&s, d.x, w, y2, g2, NULL);
+        kt_close("rnn y", d.ny, y, y2, 1, 2e-6);
+        kt_close("rnn gates", d.ng, g, g2, 1, 2e-6);
         for (int add = 0; add < 2; add++) {
             float *dx = kt_random(d.nx, -1, 1, NULL), *dx2 = kt_copy(d.nx, dx), *dw[8], *dw2[8],
                   *a = kt_copy(d.ng, g2), *b = kt_copy(d.ng, g2);
@@ -475,83 +478,88 @@ static void gru_fast_is_reference(void **state) {
                 dw2[k] = kt_copy(d.n_w[k], dw[k]);
                 adds[k] = add;
             }
-            es_k_bigru_bwd_fast(&s, d.x, w, y2, a, d.dy, dx, add, dw, adds, ws2);
-            es_k_bigru_bwd_ref_f32(&s, d.x, w, y2, b, d.dy, dx2, add, dw2, adds, ws2);
-            kt_close("gru dx", d.nx, dx, dx2, 1, 3e-6);
+            es_k_birnn_bwd_fast(&s, d.x, w, y2, a, d.dy, dx, add, dw, adds, ws2);
+            es_k_birnn_bwd_ref_f32(&s, d.x, w, y2, b, d.dy, dx2, add, dw2, adds, ws2);
+            kt_close("rnn dx", d.nx, dx, dx2, 1, 3e-6);
             for (int k = 0; k < 8; k++) kt_close(names[k % 4], d.n_w[k], dw[k], dw2[k], 1, 3e-6);
             float *none[8] = {0};
             memcpy(a, g2, (size_t)d.ng * sizeof *a);
-            es_k_bigru_bwd_fast(&s, d.x, w, y2, a, d.dy, NULL, add, none, adds, ws2);
+            es_k_birnn_bwd_fast(&s, d.x, w, y2, a, d.dy, NULL, add, none, adds, ws2);
         }
         kt_done();
     }
 }
 
-struct gru_case {
-    struct es_k_bigru s;
-    struct gru_data d;
+struct rnn_case {
+    struct es_k_birnn s;
+    struct rnn_data d;
     double *y, *gates;
 };
-static double gru_loss(void *ctx) {
-    struct gru_case *c = ctx;
+static double rnn_loss(void *ctx) {
+    struct rnn_case *c = ctx;
     const double *w[8];
     for (int k = 0; k < 8; k++) w[k] = c->d.wd[k];
-    es_k_bigru_fwd_ref_f64(&c->s, c->d.xd, w, c->y, c->gates, NULL);
+    es_k_birnn_fwd_ref_f64(&c->s, c->d.xd, w, c->y, c->gates, NULL);
     return kt_dot(c->d.ny, c->y, c->d.dyd);
 }
 
-static void gru_gradients(void **state) {
+static void rnn_gradients(void **state) {
     (void)state;
-    static const struct es_k_bigru shapes[] = {{1, 1, 1, 1}, {2, 4, 3, 5}, {1, 7, 2, 3}};
-    for (int i = 0; i < COUNT(shapes); i++) {
-        struct gru_case c = {.s = shapes[i], .d = gru_data(&shapes[i])};
+    static const struct es_k_birnn shapes[] = {
+        {1, 1, 1, 1, ES_CELL_GRU}, {2, 4, 3, 5, ES_CELL_GRU}, {1, 7, 2, 3, ES_CELL_GRU}};
+    for (int i = 0; i < 2 * COUNT(shapes); i++) {
+        struct rnn_case c = {.s = shapes[i / 2]};
+        c.s.cell = i % 2 ? ES_CELL_LSTM : ES_CELL_GRU;
+        c.d = rnn_data(&c.s);
         c.y = kt_newd(c.d.ny);
         c.gates = kt_newd(c.d.ng);
         double *y = kt_newd(c.d.ny), *gates_kept = kt_newd(c.d.ng), *dx = kt_newd(c.d.nx), *dw[8],
-               *ws = kt_newd(c.s.H);
+               *ws = kt_newd(2 * c.s.H);
         const double *w[8];
         bool add[8] = {false};
         for (int k = 0; k < 8; k++) {
             dw[k] = kt_newd(c.d.n_w[k]);
             w[k] = c.d.wd[k];
         }
-        gru_loss(&c);
+        rnn_loss(&c);
         memcpy(y, c.y, (size_t)c.d.ny * sizeof *y);
         memcpy(gates_kept, c.gates, (size_t)c.d.ng * sizeof *gates_kept);
-        es_k_bigru_bwd_ref_f64(&c.s, c.d.xd, w, y, gates_kept, c.d.dyd, dx, false, dw, add, ws);
-        kt_gradient("gru x", gru_loss, &c, c.d.xd, c.d.nx, dx, 1e-5, 1e-7);
+        es_k_birnn_bwd_ref_f64(&c.s, c.d.xd, w, y, gates_kept, c.d.dyd, dx, false, dw, add, ws);
+        kt_gradient("rnn x", rnn_loss, &c, c.d.xd, c.d.nx, dx, 1e-5, 1e-7);
         for (int k = 0; k < 8; k++)
-            kt_gradient("gru w", gru_loss, &c, c.d.wd[k], c.d.n_w[k], dw[k], 1e-5, 1e-7);
+            kt_gradient("rnn w", rnn_loss, &c, c.d.wd[k], c.d.n_w[k], dw[k], 1e-5, 1e-7);
         kt_done();
     }
 }
 
 /* Time turned around and the directions' weights exchanged: the output is turned around, its halves
  * exchanged; same bits. */
-static void gru_time_reversal(void **state) {
+static void rnn_time_reversal(void **state) {
     (void)state;
-    struct es_k_bigru s = {3, 17, 6, 20};
-    struct gru_data d = gru_data(&s);
-    const float *w[8], *v[8];
-    float *x = kt_new(d.nx), *y = kt_new(d.ny), *z = kt_new(d.ny), *g = kt_new(d.ng);
-    void *ws = kt_scratch(es_k_bigru_fwd_ws(&s));
-    for (int k = 0; k < 8; k++) {
-        w[k] = d.w[k];
-        v[k] = d.w[(k + 4) % 8];
+    for (int cell = ES_CELL_GRU; cell <= ES_CELL_LSTM; cell++) {
+        struct es_k_birnn s = {3, 17, 6, 20, cell};
+        struct rnn_data d = rnn_data(&s);
+        const float *w[8], *v[8];
+        float *x = kt_new(d.nx), *y = kt_new(d.ny), *z = kt_new(d.ny), *g = kt_new(d.ng);
+        void *ws = kt_scratch(es_k_birnn_fwd_ws(&s));
+        for (int k = 0; k < 8; k++) {
+            w[k] = d.w[k];
+            v[k] = d.w[(k + 4) % 8];
+        }
+        for (int64_t b = 0; b < s.B; b++)
+            for (int64_t t = 0; t < s.T; t++)
+                memcpy(x + (b * s.T + t) * s.D, d.x + (b * s.T + s.T - 1 - t) * s.D, (size_t)s.D * sizeof *x);
+        es_k_birnn_fwd_fast(&s, d.x, w, y, g, ws);
+        es_k_birnn_fwd_fast(&s, x, v, z, g, ws);
+        for (int64_t b = 0; b < s.B; b++)
+            for (int64_t t = 0; t < s.T; t++)
+                for (int half = 0; half < 2; half++) {
+                    const float *p = y + (b * s.T + t) * 2 * s.H + half * s.H;
+                    const float *q = z + (b * s.T + s.T - 1 - t) * 2 * s.H + (1 - half) * s.H;
+                    assert_memory_equal(p, q, (size_t)s.H * sizeof *p);
+                }
+        kt_done();
     }
-    for (int64_t b = 0; b < s.B; b++)
-        for (int64_t t = 0; t < s.T; t++)
-            memcpy(x + (b * s.T + t) * s.D, d.x + (b * s.T + s.T - 1 - t) * s.D, (size_t)s.D * sizeof *x);
-    es_k_bigru_fwd_fast(&s, d.x, w, y, g, ws);
-    es_k_bigru_fwd_fast(&s, x, v, z, g, ws);
-    for (int64_t b = 0; b < s.B; b++)
-        for (int64_t t = 0; t < s.T; t++)
-            for (int half = 0; half < 2; half++) {
-                const float *p = y + (b * s.T + t) * 2 * s.H + half * s.H;
-                const float *q = z + (b * s.T + s.T - 1 - t) * 2 * s.H + (1 - half) * s.H;
-                assert_memory_equal(p, q, (size_t)s.H * sizeof *p);
-            }
-    kt_done();
 }
 
 static void activations_are_accurate(void **state) {
@@ -580,8 +588,8 @@ static void activations_are_accurate(void **state) {
 
 /* ---- the same bits for 1, 2, 3 and 7 threads */
 struct run_all { /* results of one pass over the kernels that run in parallel */
-    float *out[9];
-    int64_t n[9];
+    float *out[11];
+    int64_t n[11];
 };
 
 static void threads_change_nothing(void **state) {
@@ -591,8 +599,8 @@ static void threads_change_nothing(void **state) {
     two.B = 2;
     struct es_k_gate g = {9, 16, 640, false};
     struct es_k_batchnorm m = {9, 16, 640, 1e-3, true};
-    struct es_k_bigru r = {7, 12, 16, 48};
-    struct gru_data d = gru_data(&r);
+    struct es_k_birnn r = {7, 12, 16, 48, ES_CELL_GRU}, l = {7, 12, 16, 48, ES_CELL_LSTM};
+    struct rnn_data d = rnn_data(&r), e = rnn_data(&l);
     int64_t nx = 9 * 8 * 640, ny = 9 * 16 * 640, nw = 16 * 8 * 9;
     float *x = kt_random(nx, -1, 1, NULL), *w = kt_random(nw, -1, 1, NULL), *b = kt_random(16, -1, 1, NULL);
     float *w2 = kt_random(256, -1, 1, NULL), *dy = kt_random(ny, -1, 1, NULL);
@@ -600,10 +608,10 @@ static void threads_change_nothing(void **state) {
     static const int threads[] = {1, 2, 3, 7};
     for (int i = 0; i < COUNT(threads); i++) {
         es_kernel_set_threads(threads[i]);
-        struct run_all a = {.n = {ny, ny, nx, nw, ny, 256, d.ny, d.nx, nw}};
-        for (int k = 0; k < 9; k++) a.out[k] = kt_new(a.n[k]);
+        struct run_all a = {.n = {ny, ny, nx, nw, ny, 256, d.ny, d.nx, nw, e.ny, e.nx}};
+        for (int k = 0; k < 11; k++) a.out[k] = kt_new(a.n[k]);
         float *keep = kt_new(ny), *db = kt_new(16), *mean = kt_new(16), *rstd = kt_new(16), *var = kt_new(16),
-              *gates_kept = kt_new(d.ng);
+              *gates_kept = kt_new(d.ng > e.ng ? d.ng : e.ng);
         float *y = kt_new(ny), *dw[8] = {0};
         const float *v[8];
         bool add[8] = {false};
@@ -616,11 +624,15 @@ static void threads_change_nothing(void **state) {
         es_k_gate_fwd_fast(&g, y, w2, b, a.out[1], keep, kt_scratch(es_k_gate_ws(&g)));
         es_k_gate_bwd_fast(&g, y, w2, keep, dy, a.out[4], false, a.out[5], false, db, false,
                            kt_scratch(es_k_gate_ws(&g)));
-        es_k_bigru_fwd_fast(&r, d.x, v, a.out[6], gates_kept, kt_scratch(es_k_bigru_fwd_ws(&r)));
-        es_k_bigru_bwd_fast(&r, d.x, v, a.out[6], gates_kept, d.dy, a.out[7], false, dw, add,
-                            kt_scratch(es_k_bigru_bwd_ws(&r)));
+        es_k_birnn_fwd_fast(&r, d.x, v, a.out[6], gates_kept, kt_scratch(es_k_birnn_fwd_ws(&r)));
+        es_k_birnn_bwd_fast(&r, d.x, v, a.out[6], gates_kept, d.dy, a.out[7], false, dw, add,
+                            kt_scratch(es_k_birnn_bwd_ws(&r)));
+        for (int k = 0; k < 8; k++) v[k] = e.w[k];
+        es_k_birnn_fwd_fast(&l, e.x, v, a.out[9], gates_kept, kt_scratch(es_k_birnn_fwd_ws(&l)));
+        es_k_birnn_bwd_fast(&l, e.x, v, a.out[9], gates_kept, e.dy, a.out[10], false, dw, add,
+                            kt_scratch(es_k_birnn_bwd_ws(&l)));
         if (i == 0) first = a;
-        for (int k = 0; k < 9; k++)
+        for (int k = 0; k < 11; k++)
             assert_memory_equal(a.out[k], first.out[k], (size_t)a.n[k] * sizeof(float));
     }
     es_kernel_set_threads(threads_before);
@@ -637,8 +649,8 @@ int main(void) {
         cmocka_unit_test(dropout_at_the_border),       cmocka_unit_test(dropout_keeps_the_mean),
         cmocka_unit_test(avgpool_fast_is_reference),   cmocka_unit_test(transpose_is_exact),
         cmocka_unit_test(time_fast_is_reference),      cmocka_unit_test(time_windows_of_the_recipe),
-        cmocka_unit_test(gru_fast_is_reference),       cmocka_unit_test(gru_gradients),
-        cmocka_unit_test(gru_time_reversal),           cmocka_unit_test(activations_are_accurate),
+        cmocka_unit_test(rnn_fast_is_reference),       cmocka_unit_test(rnn_gradients),
+        cmocka_unit_test(rnn_time_reversal),           cmocka_unit_test(activations_are_accurate),
         cmocka_unit_test(threads_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
