@@ -32,6 +32,8 @@ struct es_evalset {
     int64_t *n_ref;
     double *t_ref_s;
     double dur_s; /* of all clips */
+    struct es_evalset_missing missing;
+    bool borrows; /* a sample: class_name, column and events belong to another set */
 };
 
 /* rint(x * 1e6), half to even, without a call: adding 1.5 * 2^52 leaves no fraction (|x| < 2e9 s). Comparing
@@ -200,6 +202,10 @@ int stat_each_class(const struct es_evalset *set, int64_t cap, stat_class_fn fn,
 int64_t segments_count(const struct es_evalset *set, double segment_s);
 int segments_class(struct stat_ws *ws, const struct es_evalset *set, int i_class, double segment_s,
                    struct es_err *err);
+
+/* From the class curves of psds to its values and its effective curve. */
+struct es_psds;
+int psds_finish(struct es_psds *psds, double alpha_st, double efpr_max, struct es_err *err);
 
 /* The curve of a class in ws, whatever the kind. */
 int stat_curve(struct stat_ws *ws, const struct es_evalset *set, int i_class, enum es_f1_kind kind,

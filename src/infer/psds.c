@@ -128,10 +128,9 @@ static int psds_class(struct stat_ws *ws, const struct es_evalset *set, int i_cl
         highest = point[i].tp;
         if (roc->n > 0 && roc->x[roc->n - 1] == point[i].efpr) roc->n--; /* of one efpr the last */
         roc->x[roc->n] = point[i].efpr;
-        roc->y[roc->n] = point[i].tp / (double)set->n_ref[i_class];
+        roc->y[roc->n] = point[i].tp / fmax((double)set->n_ref[i_class], 1);
         roc->score[roc->n++] = point[i].order == 0 ? HUGE_VAL : ws->score[point[i].order - 1];
     }
-    job->psds->class_value[i_class] = area(roc, p->efpr_max) / p->efpr_max;
 done:
     es_free(&n_ct);
     return rc;
@@ -143,7 +142,7 @@ static int compare_doubles(const void *x, const void *y) {
 }
 
 /* Mean less alpha_st standard deviations of all class curves, at every efpr where one of them steps. */
-static int effective_roc(struct es_psds *psds, const struct es_psds_params *p, struct es_err *err) {
+static int effective_roc(struct es_psds *psds, double alpha_st, double efpr_max, struct es_err *err) {
     const int K = psds->n_classes;
     struct es_roc *roc = &psds->roc;
     int64_t n = 0;
@@ -173,15 +172,28 @@ static int effective_roc(struct es_psds *psds, const struct es_psds_params *p, s
             double d = psds->class_roc[k].y[at[k] - 1] - mean;
             variance += d * d;
         }
-        roc->y[i] = fmax(0, mean - p->alpha_st * sqrt(variance / K));
+        roc->y[i] = fmax(0, mean - alpha_st * sqrt(variance / K));
     }
-    roc->x[roc->n] = p->efpr_max;
+    roc->x[roc->n] = efpr_max;
     roc->y[roc->n] = roc->y[roc->n - 1];
     roc->n++;
     rc = 0;
 done:
     es_free(&at);
     return rc;
+}
+
+/* From the class curves to everything else. */
+int psds_finish(struct es_psds *psds, double alpha_st, double efpr_max, struct es_err *err) {
+    psds->macro = 0;
+    for (int k = 0; k < psds->n_classes; k++) {
+        psds->class_value[k] = area(&psds->class_roc[k], efpr_max) / efpr_max;
+        psds->macro += psds->class_value[k];
+    }
+    psds->macro /= psds->n_classes;
+    ES_TRY(effective_roc(psds, alpha_st, efpr_max, err));
+    psds->value = area(&psds->roc, efpr_max) / efpr_max;
+    return 0;
 }
 
 int es_psds_new(struct es_psds **out, const struct es_evalset *set, const struct es_psds_params *params,
@@ -201,10 +213,7 @@ int es_psds_new(struct es_psds **out, const struct es_evalset *set, const struct
     job.counting.gtc = params->gtc;
     job.counting.cttc = params->cttc;
     ES_GO(stat_each_class(set, set->n_frames, psds_class, &job, err));
-    for (int k = 0; k < set->n_classes; k++) psds->macro += psds->class_value[k];
-    psds->macro /= set->n_classes;
-    ES_GO(effective_roc(psds, params, err));
-    psds->value = area(&psds->roc, params->efpr_max) / params->efpr_max;
+    ES_GO(psds_finish(psds, params->alpha_st, params->efpr_max, err));
 done:
     if (rc < 0) es_psds_free(out);
     return rc;
