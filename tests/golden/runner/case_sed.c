@@ -8,7 +8,7 @@ struct run {
     float *x, *given, *mel; /* x turned to [B,1,T,F] */
     uint8_t *mask;
     int64_t shape_x[4], shape_given[4];
-    bool own; /* the transformer takes part: given are its features, else embeddings */
+    bool own, alone; /* own: the transformer takes part, given are its features; alone: no embeddings at all */
     struct es_tensor *in, *emb, *logits;
 };
 
@@ -16,10 +16,13 @@ static void forward(struct rn_model *m, struct es_tape *t, void *ctx) {
     static const char *const names[4] = {"strong", "weak", "strong_all", "weak_all"};
     struct run *r = ctx;
     const int64_t *s = r->shape_x;
-    const double fill = rn_num(m->c, "sed.attention_mask_fill", -1e30);
+    const double fill = es_net_config(m->net)->mask_fill;
     r->in = es_tape_input(t, "crnn", 4, (int64_t[]){s[0], 1, s[3], s[2]}, r->mel, true);
-    r->emb = es_tape_input(t, "embeddings", r->own ? 4 : 3, r->shape_given, r->given, true);
-    struct es_tensor *z = r->own ? es_net_embed(m->net, t, r->emb) : es_net_resample(m->net, t, r->emb), *att, *o[4];
+    struct es_tensor *z = NULL, *att, *o[4];
+    if (!r->alone) {
+        r->emb = es_tape_input(t, "embeddings", r->own ? 4 : 3, r->shape_given, r->given, true);
+        z = r->own ? es_net_embed(m->net, t, r->emb) : es_net_resample(m->net, t, r->emb);
+    }
     es_net_sed(m->net, t, r->in, z, &r->logits, &att);
     for (int masked = 1; masked >= 0; masked--) {
         const int k = masked ? 0 : 2;
@@ -83,7 +86,8 @@ void rn_case_sed(struct rn_case *c) {
     r.given = rn_input(c, r.own ? "pt_feats" : "embeddings", 0, r.shape_given);
     const float *mask = rn_input(c, "mask", 0, shape_mask);
     if (!rn_sed_config(c, &n)) return;
-    if (!r.x || !r.given || !mask) {
+    r.alone = n.alone;
+    if (!r.x || (!r.given && !r.alone) || !mask) {
         rn_skip(c, "an input of the case is not there");
         return;
     }
@@ -100,7 +104,8 @@ void rn_case_sed(struct rn_case *c) {
         const float *gx = es_tape_input_grad(m.t, r.in);
         if (gx) turn(s[0], s[3], s[2], gx, r.mel);
         if (gx) rn_put_f32(c, "gradin/x", r.mel, r.in->n);
-        rn_put_f32(c, r.own ? "gradin/pt_feats" : "gradin/embeddings", es_tape_input_grad(m.t, r.emb), r.emb->n);
+        if (!r.alone)
+            rn_put_f32(c, r.own ? "gradin/pt_feats" : "gradin/embeddings", es_tape_input_grad(m.t, r.emb), r.emb->n);
         if (train) put_statistics(&m);
     }
     rn_model_free(&m);

@@ -54,10 +54,8 @@ bool rn_sed_config(struct rn_case *c, struct es_net_config *n) {
         rn_skip(c, "the network inside the CRNN has no wrapper with an attention head");
         return false;
     }
-    if (rn_num(c, "sed.use_embeddings", 1) == 0) {
-        rn_skip(c, "the program has no CRNN without a transformer's embeddings");
-        return false;
-    }
+    n->alone = rn_num(c, "sed.use_embeddings", 1) == 0;
+    n->mask_fill = rn_num(c, "sed.attention_mask_fill", n->mask_fill);
     n->n_cnn = rn_list(c, "sed.nb_filters", filter, ES_MAX_CNN);
     for (int i = 0; i < n->n_cnn; i++) n->filters[i] = (int)filter[i];
     if (!pooling(c, n)) {
@@ -79,10 +77,48 @@ bool rn_sed_config(struct rn_case *c, struct es_net_config *n) {
                     : rn_is(c, "sed.interpolation_mode", "nearest") ? ES_POOL_NEAREST
                                                                     : ES_POOL_NEAREST_EXACT;
     if (rn_get(c, "t.arch")) return rn_transformer_config(c, &n->transformer);
+    if (n->alone) return true;
     es_transformer_config_default(&n->transformer, ES_ARCH_ATST); /* stays unused */
     n->transformer.dim = rn_int(c, "sed.embedding_size", n->transformer.dim);
     n->transformer.depth = n->transformer.heads = 1;
     n->transformer.mlp = 8;
+    return true;
+}
+
+bool rn_head_config(struct rn_case *c, struct es_net_config *n) {
+    static const struct {
+        const char *kind, *type;
+        enum es_head head;
+    } heads[] = {{"audioset_wrapper", NULL, ES_HEAD_AUDIOSET},
+                 {"task4rnn_wrapper", NULL, ES_HEAD_TASK4RNN},
+                 {"predictions_wrapper", "linear", ES_HEAD_LINEAR},
+                 {"predictions_wrapper", "attention", ES_HEAD_ATTENTION},
+                 {"predictions_wrapper", "none", ES_HEAD_NONE}};
+    static const struct {
+        const char *name;
+        enum es_seq_model seq;
+    } models[] = {{"-", ES_SEQ_NONE}, {"none", ES_SEQ_NONE}, {"BGRU", ES_SEQ_GRU}, {"BiGRU", ES_SEQ_GRU}, {"BiLSTM", ES_SEQ_LSTM}};
+    const char *seq = rn_get(c, "seq_model");
+    size_t h = 0, m = 0;
+    es_net_config_default(n);
+    n->pretrain = n->alone = true;
+    if (!seq) seq = rn_get(c, "rnn");
+    if (!seq) seq = "-";
+    while (h < 5 && !(rn_is(c, "kind", heads[h].kind) && (!heads[h].type || rn_is(c, "head_type", heads[h].type)))) h++;
+    while (m < 5 && strcmp(models[m].name, seq) != 0) m++;
+    if (h == 5 || m == 5) {
+        rn_skip(c, "the program has no such head or sequence model");
+        return false;
+    }
+    n->pretrain_head = heads[h].head;
+    n->pretrain_seq = models[m].seq;
+    n->transformer.dim = rn_int(c, "embed_dim", 0);
+    n->audioset_classes = rn_int(c, "audioset_classes", n->audioset_classes);
+    n->pretrain_frames = rn_int(c, "seq_len", n->pretrain_frames);
+    n->pretrain_rnn_cells = rn_int(c, "rnn_dim", n->pretrain_rnn_cells);
+    n->pretrain_rnn_layers = rn_int(c, "rnn_layers", n->pretrain_rnn_layers);
+    n->pretrain_classes = rn_int(c, "n_classes_strong", rn_int(c, "n_classes", n->audioset_classes));
+    n->pretrain_weak_classes = rn_get(c, "out.weak") ? rn_int(c, "n_classes_weak", n->pretrain_classes) : 0;
     return true;
 }
 
@@ -177,7 +213,7 @@ static bool set_up(struct rn_model *m, const char *tsv) {
         rn_skip(m->c, "%s", err.msg);
         return false;
     }
-    if (!rn_fill(m->c, m->p, tsv, case_seed(m->c), m->prefix)) return false;
+    if (tsv && strcmp(tsv, "-") != 0 && !rn_fill(m->c, m->p, tsv, case_seed(m->c), m->prefix)) return false;
     m->grads = es_alloc((size_t)es_params_n_trainable(m->p) + 1, sizeof(float), NULL);
     ES_ASSERT(m->grads);
     return true;
@@ -186,7 +222,7 @@ static bool set_up(struct rn_model *m, const char *tsv) {
 bool rn_model_new(struct rn_case *c, struct rn_model *m, const struct es_net_config *n, bool train) {
     struct es_err err = {0};
     const char *tsv = rn_get(c, "params");
-    int n_list;
+    int n_list = 0;
     uint64_t own;
     *m = (struct rn_model){.c = c, .train = train, .record = true};
     ES_ASSERT(es_params_new(&m->p, NULL) == 0);
@@ -195,8 +231,9 @@ bool rn_model_new(struct rn_case *c, struct rn_model *m, const struct es_net_con
         rn_model_free(m);
         return false;
     }
-    struct es_gen_param *list = rn_param_list(c, tsv, &n_list, &own);
-    bool ok = list && rn_find_prefix(m->p, list, n_list, m->prefix, sizeof m->prefix);
+    const bool none = !tsv || strcmp(tsv, "-") == 0; /* a case without parameters */
+    struct es_gen_param *list = none ? NULL : rn_param_list(c, tsv, &n_list, &own);
+    bool ok = none || (list && rn_find_prefix(m->p, list, n_list, m->prefix, sizeof m->prefix));
     if (list && !ok) rn_skip(c, "the network does not have all the parameters of %s", tsv);
     for (int i = 0; ok && i < es_params_count(m->p); i++) { /* what the list does not name is not looked at */
         struct es_param *e = es_params_at(m->p, i);
