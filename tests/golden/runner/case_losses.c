@@ -3,7 +3,7 @@
 #include "earshot/objective.h"
 
 #include "../demix.h"
-#include "runner.h"
+#include "losses.h"
 
 struct loss_case {
     struct rn_case *c;
@@ -18,26 +18,34 @@ struct loss_case {
     int n_mix;
 };
 
-static bool read_mix(struct loss_case *q, const char *subset, int from, int end) {
-    char name[64];
+static bool read_mix(struct rn_case *c, const char *prefix, const char *subset, int from, int end, struct es_mix_call *m) {
+    char name[100];
     int64_t shape[4];
-    struct es_mix_call *m = &q->mix[q->n_mix++];
-    snprintf(name, sizeof name, "draw/%s_beta", subset);
-    const double *beta = rn_own64(q->c, name, shape);
-    snprintf(name, sizeof name, "draw/%s_perm", subset);
-    const double *perm = rn_own64(q->c, name, NULL);
+    snprintf(name, sizeof name, "%sdraw/%s_beta", prefix, subset);
+    const double *beta = rn_own64(c, name, shape);
+    snprintf(name, sizeof name, "%sdraw/%s_perm", prefix, subset);
+    const double *perm = rn_own64(c, name, NULL);
     m->first = from;
     m->n = end - from;
     if (!beta || !perm || shape[0] != m->n || m->n > ES_DEMIX_MAX) return false;
     for (int i = 0; i < m->n; i++) {
-        m->c[i] = (float)(rn_num(q->c, "mixup_max_coef", 1) != 0 ? fmax(beta[i], 1 - beta[i]) : beta[i]);
+        m->c[i] = (float)(rn_num(c, "mixup_max_coef", 1) != 0 ? fmax(beta[i], 1 - beta[i]) : beta[i]);
         m->perm[i] = (int)perm[i];
     }
     return true;
 }
 
-/* Why the program cannot be set to this case; NULL: it can. */
-static const char *unsupported(struct rn_case *c) {
+bool rn_mix_calls(struct rn_case *c, const char *prefix, const int *f, struct es_mix_call mix[4], int *n) {
+    const bool joint = rn_num(c, "mixup_joint", 1) != 0;
+    *n = joint ? 3 : 4;
+    return read_mix(c, prefix, "weak", f[ES_SET_W], f[ES_SET_U], &mix[0]) &&
+           (joint ? read_mix(c, prefix, "strong_all", f[ES_SET_M], f[ES_SET_W], &mix[1])
+                  : read_mix(c, prefix, "desed_strong", f[ES_SET_R], f[ES_SET_W], &mix[1]) &&
+                        read_mix(c, prefix, "maestro", f[ES_SET_M], f[ES_SET_R], &mix[2])) &&
+           read_mix(c, prefix, "unlabeled", f[ES_SET_U], f[ES_N_SETS], &mix[*n - 1]);
+}
+
+const char *rn_loss_unsupported(struct rn_case *c) {
     if (!rn_is(c, "maestro_type", "BCELoss")) return "MAESTRO's loss is BCE only";
     if (!rn_is(c, "selfsup_type", "MSELoss")) return "the agreement with the teacher is MSE only";
     if (!rn_is(c, "pseudo_type", "BCELoss")) return "the pseudo-label loss is BCE only";
@@ -53,16 +61,29 @@ static const char *unsupported(struct rn_case *c) {
     return NULL;
 }
 
+bool rn_objective(struct rn_case *c, struct es_objective_params *op, int first[ES_N_SETS + 1]) {
+    double sizes[ES_N_SETS];
+    *op = (struct es_objective_params){.stage = rn_int(c, "stage", 0),
+                                       .ssl_warmup_steps = rn_num(c, "ssl_loss_warmup_steps", 0),
+                                       .ssl_scale_max = rn_num(c, "ssl_scale_max", 1),
+                                       .ssl_no_class_mask = rn_num(c, "ssl_no_class_mask", 0) != 0,
+                                       .exclude_maestro_weak_ssl = rn_num(c, "exclude_maestro_weak_ssl", 0) != 0,
+                                       .ict = rn_num(c, "use_ict_loss", 0) != 0,
+                                       .pseudo_no_class_mask = rn_num(c, "pseudo_strong_no_class_mask", -1) > 0,
+                                       .leaves = 1};
+    op->loss_scale = op->stage == 1 ? 5 : 1;
+    first[0] = 0;
+    bool ok = rn_is(c, "batch_order", "maestro,real_strong,synthetic,weak,unlabelled") &&
+              rn_list(c, "batch_sizes", sizes, ES_N_SETS) == ES_N_SETS && rn_list(c, "loss_weights", op->lambda, 6) == 6;
+    for (int s = 0; ok && s < ES_N_SETS; s++) first[s + 1] = first[s] + (int)sizes[s];
+    return ok;
+}
+
 /* The calls of mixup, and the targets as they were before it (demix.h). Frame labels of weak clips are never mixed. */
 static bool unmix(struct loss_case *q) {
     const int *f = q->first, row = q->K * q->T;
     double *scratch = rn_hold(q->c, (size_t)q->nkt, sizeof *scratch);
-    bool ok = read_mix(q, "weak", f[ES_SET_W], f[ES_SET_U]);
-    if (q->joint)
-        ok = ok && read_mix(q, "strong_all", f[ES_SET_M], f[ES_SET_W]);
-    else
-        ok = ok && read_mix(q, "desed_strong", f[ES_SET_R], f[ES_SET_W]) && read_mix(q, "maestro", f[ES_SET_M], f[ES_SET_R]);
-    ok = ok && read_mix(q, "unlabeled", f[ES_SET_U], q->n);
+    bool ok = rn_mix_calls(q->c, "", f, q->mix, &q->n_mix);
     for (int m = 0; ok && m < q->n_mix; m++) {
         const struct es_mix_call *call = &q->mix[m];
         demix_rows(call, q->pseudo, row, false, scratch);
@@ -72,26 +93,11 @@ static bool unmix(struct loss_case *q) {
 }
 
 static bool open_case(struct loss_case *q, struct rn_case *c) {
-    double sizes[ES_N_SETS];
     int64_t shape[4];
     *q = (struct loss_case){.c = c, .K = rn_int(c, "nclass", 0), .T = rn_int(c, "frames", 0)};
-    if (!rn_is(c, "batch_order", "maestro,real_strong,synthetic,weak,unlabelled") ||
-        rn_list(c, "batch_sizes", sizes, ES_N_SETS) != ES_N_SETS)
-        return false;
-    for (int s = 0; s < ES_N_SETS; s++) q->first[s + 1] = q->first[s] + (int)sizes[s];
+    if (!rn_objective(c, &q->op, q->first)) return false;
     q->n = q->first[ES_N_SETS];
     q->nkt = (int64_t)q->n * q->K * q->T;
-    q->op = (struct es_objective_params){
-        .stage = rn_int(c, "stage", 0),
-        .ssl_warmup_steps = rn_num(c, "ssl_loss_warmup_steps", 0),
-        .ssl_scale_max = rn_num(c, "ssl_scale_max", 1),
-        .ssl_no_class_mask = rn_num(c, "ssl_no_class_mask", 0) != 0,
-        .exclude_maestro_weak_ssl = rn_num(c, "exclude_maestro_weak_ssl", 0) != 0,
-        .ict = rn_num(c, "use_ict_loss", 0) != 0,
-        .pseudo_no_class_mask = rn_num(c, "pseudo_strong_no_class_mask", -1) > 0,
-        .leaves = 1};
-    q->op.loss_scale = q->op.stage == 1 ? 5 : 1;
-    if (rn_list(c, "loss_weights", q->op.lambda, 6) != 6) return false;
     q->mixup = rn_num(c, "mixup", 0) != 0;
     q->joint = rn_num(c, "mixup_joint", 1) != 0;
     q->step = (int64_t)rn_num(c, "global_step", 0);
@@ -210,7 +216,7 @@ static void run_tape(struct loss_case *q, const struct es_targets *x) {
 
 void rn_case_losses(struct rn_case *c) {
     struct loss_case q;
-    const char *why = unsupported(c);
+    const char *why = rn_loss_unsupported(c);
     if (why || !open_case(&q, c)) {
         rn_skip(c, "%s", why ? why : "an input of the case is not there, or not as cases.tsv says");
         return;

@@ -46,8 +46,7 @@ static struct es_params *own_table(struct rn *run, const char *file, char why[30
         n.pretrain_classes = 2;
         bool ok = rn_get(c, "sed.nclass")  ? rn_sed_config(c, &n)
                   : rn_get(c, "t.arch")    ? rn_transformer_config(c, &n.transformer)
-                  : rn_get(c, "embed_dim") ? rn_head_config(c, &n)
-                                           : false;
+                                           : rn_head_config(c, &n);
         if (!ok) {
             snprintf(why, 300, "%s", c->why[0] ? c->why : "the program has no network of its own for these parameters");
             snprintf(c->why, sizeof c->why, "%s", old);
@@ -98,7 +97,7 @@ static void check_table(struct rn *run, const char *file, const struct es_gen_pa
         bool inside = strncmp(name, prefix, strlen(prefix)) == 0, listed = false;
         bool unused = !rn_get(user, "t.arch") && strncmp(name, "as_model.", 9) == 0;
         for (int k = 0; k < n && !listed; k++) listed = rn_find_param(p, prefix, list[k].name) == i;
-        names += inside && !listed && !unused && !counter && (rn_get(user, "embed_dim") || strncmp(name, "strong_head", 11) != 0);
+        names += inside && !listed && !unused && !counter && (!rn_get(user, "t.arch") || strncmp(name, "strong_head", 11) != 0);
     }
     report(run, file, 0, n, names, names, criterion);
     report(run, file, 1, n, shapes, shapes, criterion);

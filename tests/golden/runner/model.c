@@ -103,6 +103,16 @@ bool rn_head_config(struct rn_case *c, struct es_net_config *n) {
     es_net_config_default(n);
     n->pretrain = n->alone = true;
     if (!seq) seq = rn_get(c, "rnn");
+    if (rn_is(c, "kind", "bigru")) { /* a head around it */
+        n->pretrain_head = ES_HEAD_TASK4RNN;
+        n->wrapper = false;
+        n->pretrain_seq = ES_SEQ_GRU;
+        n->transformer.dim = rn_int(c, "n_in", 0);
+        n->pretrain_rnn_cells = rn_int(c, "n_hidden", 0);
+        n->pretrain_rnn_layers = rn_int(c, "n_layers", 1);
+        n->pretrain_classes = n->pretrain_weak_classes = 1;
+        return true;
+    }
     if (!seq) seq = "-";
     while (h < 5 && !(rn_is(c, "kind", heads[h].kind) && (!heads[h].type || rn_is(c, "head_type", heads[h].type)))) h++;
     while (m < 5 && strcmp(models[m].name, seq) != 0) m++;
@@ -118,7 +128,8 @@ bool rn_head_config(struct rn_case *c, struct es_net_config *n) {
     n->pretrain_rnn_cells = rn_int(c, "rnn_dim", n->pretrain_rnn_cells);
     n->pretrain_rnn_layers = rn_int(c, "rnn_layers", n->pretrain_rnn_layers);
     n->pretrain_classes = rn_int(c, "n_classes_strong", rn_int(c, "n_classes", n->audioset_classes));
-    n->pretrain_weak_classes = rn_get(c, "out.weak") ? rn_int(c, "n_classes_weak", n->pretrain_classes) : 0;
+    bool weak = rn_get(c, "out.weak") || n->pretrain_head == ES_HEAD_AUDIOSET;
+    n->pretrain_weak_classes = weak ? rn_int(c, "n_classes_weak", n->pretrain_classes) : 0;
     return true;
 }
 

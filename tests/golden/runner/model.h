@@ -33,7 +33,7 @@ struct rn_model {
 bool rn_transformer_config(struct rn_case *c, struct es_transformer_config *t);
 /* CRNN and wrapper of keys sed.*, with the transformer when the case has one, else one of the embeddings' width. */
 bool rn_sed_config(struct rn_case *c, struct es_net_config *n);
-/* A head on given embeddings (kinds audioset_wrapper, task4rnn_wrapper, predictions_wrapper). */
+/* A head on given embeddings (kinds audioset_wrapper, task4rnn_wrapper, predictions_wrapper; bigru: its sequence model). */
 bool rn_head_config(struct rn_case *c, struct es_net_config *n);
 
 /* A net from a configuration; parameters that key `params` lists are filled and trainable, others are not. false: skipped. */
