@@ -9,8 +9,33 @@ struct run {
     struct es_tensor *in, *y;
 };
 
+/* Points inside: shape/<point> of a clip's tensor; stats/<point> per clip mean, population standard deviation, 8 values at
+ * floor(k*(n-1)/7). */
+static void watch(void *ctx, const char *point, int index, const struct es_tensor *x) {
+    struct rn_case *c = ctx;
+    char name[100], rel[120];
+    double shape[4], *v = rn_hold(c, 10 * (size_t)x->shape[0], sizeof *v);
+    snprintf(name, sizeof name, index < 0 ? "%s" : "%s_%02d", point, index);
+    const int64_t B = x->shape[0], n = x->n / B;
+    for (int d = 1; d < x->ndim; d++) shape[d - 1] = (double)x->shape[d];
+    for (int64_t b = 0; b < B; b++) {
+        const float *y = x->data + b * n;
+        double mean = 0, var = 0;
+        for (int64_t i = 0; i < n; i++) mean += (double)y[i] / (double)n;
+        for (int64_t i = 0; i < n; i++) var += ((double)y[i] - mean) * ((double)y[i] - mean) / (double)n;
+        v[10 * b] = mean;
+        v[10 * b + 1] = sqrt(var);
+        for (int64_t k = 0; k < 8; k++) v[10 * b + 2 + k] = (double)y[k * (n - 1) / 7];
+    }
+    snprintf(rel, sizeof rel, "shape/%s", name);
+    rn_put(c, rel, shape, x->ndim - 1);
+    snprintf(rel, sizeof rel, "stats/%s", name);
+    rn_put(c, rel, v, 10 * B);
+}
+
 static void forward(struct rn_model *m, struct es_tape *t, void *ctx) {
     struct run *r = ctx;
+    es_tape_watch(t, watch, m->c);
     r->in = es_tape_input(t, "features", 4, r->shape, r->features, m->record);
     r->y = es_net_transformer(m->net, t, r->in);
     if (m->record) rn_project(m, t, r->y, "y");
