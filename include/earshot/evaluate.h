@@ -95,6 +95,7 @@ struct es_f1_params {
     double cttc;     /* curves only; NAN: cross triggers are not counted */
     double onset_collar_s, offset_collar_s, offset_collar_rate; /* collar: rate times the event's length */
     double segment_s;                                           /* segment */
+    const double *class_threshold; /* [n_classes], for `fixed` in place of one threshold; NULL: none */
 };
 /* Challenge values: 0.5, 0.5, no cttc; 0.2 s, 0.2 s, 0.2; 1 s. */
 struct es_f1_params es_f1_params_default(void);

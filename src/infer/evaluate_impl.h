@@ -207,6 +207,13 @@ int segments_class(struct stat_ws *ws, const struct es_evalset *set, int i_class
 struct es_psds;
 int psds_finish(struct es_psds *psds, double alpha_st, double efpr_max, struct es_err *err);
 
+/* PSDS of one class, and its best F1, with the caller's workspace. */
+struct es_psds_params;
+int psds_class_value(struct stat_ws *ws, const struct es_evalset *set, int i_class,
+                     const struct es_psds_params *p, double *value, struct es_err *err);
+int f1_class_best(struct stat_ws *ws, const struct es_evalset *set, int i_class, enum es_f1_kind kind,
+                  const struct es_f1_params *params, struct es_f1_value *best, struct es_err *err);
+
 /* The curve of a class in ws, whatever the kind. */
 int stat_curve(struct stat_ws *ws, const struct es_evalset *set, int i_class, enum es_f1_kind kind,
                const struct es_f1_params *params, struct es_err *err);

@@ -73,9 +73,8 @@ static int compare_points(const void *x, const void *y) {
 }
 
 struct psds_job {
-    struct es_psds *psds;
+    struct es_roc *roc; /* [n_classes] */
     const struct es_psds_params *params;
-    struct es_f1_params counting;
 };
 
 /* Operating points with efpr <= efpr_max into *point; all of them, or only those no earlier one stands in for
@@ -109,15 +108,16 @@ static int64_t operating_points(const struct stat_ws *ws, const struct es_evalse
     return n;
 }
 
-static int psds_class(struct stat_ws *ws, const struct es_evalset *set, int i_class, void *ctx,
-                      struct es_err *err) {
-    const struct psds_job *job = ctx;
-    const struct es_psds_params *p = job->params;
-    struct es_roc *roc = &job->psds->class_roc[i_class];
+static int class_roc(struct stat_ws *ws, const struct es_evalset *set, int i_class,
+                     const struct es_psds_params *p, struct es_roc *roc, struct es_err *err) {
+    struct es_f1_params counting = es_f1_params_default();
+    counting.dtc = p->dtc;
+    counting.gtc = p->gtc;
+    counting.cttc = p->cttc;
     int rc = -ES_EIO;
     int64_t *n_ct = es_alloc((size_t)set->n_classes, sizeof *n_ct, err);
     if (!n_ct) goto done;
-    ES_GO(stat_curve(ws, set, i_class, ES_F1_INTERSECTION, &job->counting, err));
+    ES_GO(stat_curve(ws, set, i_class, ES_F1_INTERSECTION, &counting, err));
     struct point *point = (void *)ws->spare; /* cap + 1 of them */
     const int64_t n = operating_points(ws, set, i_class, p, n_ct, point);
     qsort(point, (size_t)n, sizeof *point, compare_points);
@@ -133,6 +133,21 @@ static int psds_class(struct stat_ws *ws, const struct es_evalset *set, int i_cl
     }
 done:
     es_free(&n_ct);
+    return rc;
+}
+
+static int psds_class(struct stat_ws *ws, const struct es_evalset *set, int i_class, void *ctx,
+                      struct es_err *err) {
+    const struct psds_job *job = ctx;
+    return class_roc(ws, set, i_class, job->params, &job->roc[i_class], err);
+}
+
+int psds_class_value(struct stat_ws *ws, const struct es_evalset *set, int i_class,
+                     const struct es_psds_params *p, double *value, struct es_err *err) {
+    struct es_roc roc = {0};
+    const int rc = class_roc(ws, set, i_class, p, &roc, err);
+    *value = rc == 0 ? area(&roc, p->efpr_max) / p->efpr_max : 0;
+    roc_free(&roc);
     return rc;
 }
 
@@ -208,10 +223,7 @@ int es_psds_new(struct es_psds **out, const struct es_evalset *set, const struct
     psds->class_roc = es_alloc((size_t)set->n_classes, sizeof *psds->class_roc, err);
     if (!psds->class_value || !psds->class_roc) goto done;
     ES_GO(evalset_copy_names(&psds->class_name, set, err));
-    struct psds_job job = {.psds = psds, .params = params, .counting = es_f1_params_default()};
-    job.counting.dtc = params->dtc;
-    job.counting.gtc = params->gtc;
-    job.counting.cttc = params->cttc;
+    struct psds_job job = {.roc = psds->class_roc, .params = params};
     ES_GO(stat_each_class(set, set->n_frames, psds_class, &job, err));
     ES_GO(psds_finish(psds, params->alpha_st, params->efpr_max, err));
 done:
