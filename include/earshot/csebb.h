@@ -53,7 +53,7 @@ int es_csebb_merge(struct es_csebb_segments *s, double merge_abs, double merge_r
 
 /* ---- tables */
 
-/* Boxes of every clip, class by class. p [n_classes of scores]. ES_EDATA: scores that are not finite, times that do not start at 0. */
+/* Boxes of every clip, class by class. p [n_classes of scores]; step_filter_s 0: no boxes of this class. ES_EDATA: scores that are not finite, times that do not start at 0. */
 int es_csebb_boxes(struct es_truth **boxes, const struct es_scores *scores, const struct es_csebb_params *p,
                    struct es_err *err);
 /* Adds a box for every second of every clip of scores and each of the n columns: mean of the frame scores in it, weighted by time; the

@@ -11,7 +11,7 @@
  * Everything is exact: no grid of thresholds. Counts are integers; classes are processed independently, in
  * parallel (OpenMP), and combined in class order, so every digit is the same for any number of threads.
  *
- * Collectivity: none; a job calls from rank 0, or from any rank with the same result.
+ * Collectivity: none, unless es_evalset_share made a set shared.
  */
 #ifndef EARSHOT_EVALUATE_H
 #define EARSHOT_EVALUATE_H
@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "earshot/comm.h"
 #include "earshot/err.h"
 #include "earshot/json.h"
 #include "earshot/scores.h"
@@ -42,6 +43,10 @@ struct es_evalset_params { /* {0}: what DCASE code does */
 int es_evalset_new(struct es_evalset **set, const struct es_scores *scores, const struct es_truth *truth,
                    const struct es_evalset_params *params, struct es_err *err);
 void es_evalset_free(struct es_evalset **set);
+
+/* Shares the classes of a set out to the ranks of comm (borrowed), all of which hold the same set: from here on es_psds_new, es_f1_new,
+ * es_auroc_new and es_evaluation_new on it are collective, with the same result everywhere. Samples of it are not shared. */
+void es_evalset_share(struct es_evalset *set, const struct es_comm *comm);
 
 /* What params.allow_missing left out. */
 struct es_evalset_missing {

@@ -195,6 +195,8 @@ int es_f1_new(struct es_f1 **out, const struct es_evalset *set, enum es_f1_kind 
     ES_GO(evalset_copy_names(&f1->class_name, set, err));
     struct f1_job job = {.f1 = f1, .kind = kind, .params = params, .threshold = threshold};
     ES_GO(stat_each_class(set, stat_capacity(set, kind, params), f1_class, &job, err));
+    ES_GO(stat_gather(set, f1->fixed, sizeof *f1->fixed, err));
+    ES_GO(stat_gather(set, f1->best, sizeof *f1->best, err));
     average(f1->fixed, K, &f1->fixed_macro, &f1->fixed_micro);
     average(f1->best, K, &f1->best_macro, &f1->best_micro);
 done:

@@ -307,7 +307,7 @@ void es_evalset_free(struct es_evalset **set) {
     es_free(&(*set)->clips);
     es_free(&(*set)->t_ref_s);
     es_free(&(*set)->n_ref);
-    if (!(*set)->borrows) {
+    if (!(*set)->is_sample) {
         es_free(&(*set)->events);
         es_free(&(*set)->column);
         es_free(&(*set)->class_name);
@@ -320,7 +320,8 @@ int es_evalset_resample(struct es_evalset **out, const struct es_evalset *set, c
     struct es_evalset *s = *out = es_alloc(1, sizeof *s, err);
     if (!s) return -ES_EIO;
     *s = *set;
-    s->borrows = true;
+    s->is_sample = true;
+    s->comm = NULL;
     s->n_clips = n;
     s->n_frames = 0;
     s->dur_s = 0;
@@ -339,6 +340,10 @@ int es_evalset_resample(struct es_evalset **out, const struct es_evalset *set, c
     }
     count_events(s);
     return 0;
+}
+
+void es_evalset_share(struct es_evalset *set, const struct es_comm *comm) {
+    set->comm = comm;
 }
 
 struct es_evalset_missing es_evalset_missing(const struct es_evalset *set) {

@@ -211,6 +211,32 @@ int psds_finish(struct es_psds *psds, double alpha_st, double efpr_max, struct e
     return 0;
 }
 
+/* Class curves to all ranks. */
+static int gather_rocs(struct es_psds *psds, const struct es_evalset *set, struct es_err *err) {
+    const int K = set->n_classes;
+    if (!set->comm || es_comm_size(set->comm) == 1) return 0;
+    int64_t *n = es_alloc((size_t)K, sizeof *n, err);
+    int rc = es_err_agree_all(set->comm, n ? 0 : -ES_EIO, err);
+    if (rc < 0) goto done;
+    for (int k = 0; k < K; k++) n[k] = psds->class_roc[k].n;
+    ES_GO(stat_gather(set, n, sizeof *n, err));
+    for (int k = 0; k < K && rc == 0; k++)
+        if (stat_owner(set, k) != es_comm_rank(set->comm)) {
+            rc = roc_alloc(&psds->class_roc[k], n[k], true, err);
+            psds->class_roc[k].n = n[k];
+        }
+    ES_GO(es_err_agree_all(set->comm, rc, err));
+    for (int k = 0; k < K; k++) {
+        struct es_roc *roc = &psds->class_roc[k];
+        double *part[3] = {roc->x, roc->y, roc->score};
+        for (int i = 0; i < 3; i++)
+            es_comm_bcast_all(set->comm, part[i], (size_t)n[k] * sizeof(double), stat_owner(set, k));
+    }
+done:
+    es_free(&n);
+    return rc;
+}
+
 int es_psds_new(struct es_psds **out, const struct es_evalset *set, const struct es_psds_params *params,
                 struct es_err *err) {
     *out = NULL;
@@ -225,6 +251,7 @@ int es_psds_new(struct es_psds **out, const struct es_evalset *set, const struct
     ES_GO(evalset_copy_names(&psds->class_name, set, err));
     struct psds_job job = {.roc = psds->class_roc, .params = params};
     ES_GO(stat_each_class(set, set->n_frames, psds_class, &job, err));
+    ES_GO(gather_rocs(psds, set, err));
     ES_GO(psds_finish(psds, params->alpha_st, params->efpr_max, err));
 done:
     if (rc < 0) es_psds_free(out);

@@ -197,6 +197,7 @@ int es_csebb_boxes(struct es_truth **out, const struct es_scores *s, const struc
     for (int64_t i = 0; i < s->n_clips && rc == 0; i++) {
         ES_GO(es_truth_clip(*out, s->clips[i].id, err));
         for (int k = 0; k < s->n_classes; k++) {
+            if (p[k].step_filter_s == 0) continue;
             es_scores_column(s, i, k, column);
             ES_GO(check_scores(s, i, k, column, err));
             es_csebb_detect(&g, s->clips[i].n_frames, s->clips[i].edges_s, column, p[k].step_filter_s);
