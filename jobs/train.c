@@ -1,6 +1,8 @@
 /* earshot train: one training phase; what it does stands in the configuration. */
 #include "earshot/train.h"
 
+#include <math.h>
+
 #include "earshot/hash.h"
 #include "jobs.h"
 
@@ -13,8 +15,9 @@ int es_job_train(struct es_run *run, struct es_err *err) {
     if (rc < 0) return rc;
     char digest[17];
     es_hash_hex(s.digest, digest);
-    es_run_print(run, "step %lld of %lld, loss %.6g, parameters_digest %s\n", (long long)s.step,
-                 (long long)s.total_steps, s.loss, digest);
+    es_run_print(run, "step %lld of %lld, ", (long long)s.step, (long long)s.total_steps);
+    if (!isnan(s.loss)) es_run_print(run, "loss %.6g, ", s.loss); /* no step was left to do */
+    es_run_print(run, "parameters_digest %s\n", digest);
     struct es_json *j = es_run_json(run);
     es_json_begin_object(j);
     es_json_put_int(j, "step", s.step);
@@ -46,7 +49,8 @@ const struct es_job_spec es_job_train_spec = {
     .options = options,
     .needs_config = true,
     .long_running = true,
-    .sections = "phase threads_per_rank run model crnn pretrain data train optimizer schedule loss ema "
-                "augment quirks metrics checkpoint watchdog",
+    .sections =
+        "phase threads_per_rank run model frontend crnn pretrain data train optimizer schedule loss ema "
+        "augment quirks metrics checkpoint watchdog",
     .example = "mpiexec -n 2 earshot train --config configs/toy/pretrain-atst.yaml",
     .run = es_job_train};

@@ -88,8 +88,9 @@ struct es_band es_frontend_fpasst_band_train(int fmax_range, int draw_min, int d
  * clip. */
 void es_frontend_crnn_log_ref(const float *mel, int n_clips, int64_t n, float *db, float *scaled);
 
-/* Clips of 10 s a second, one thread: median over runs of one clip for about `budget_s` seconds after one
- * warm-up. */
-int es_frontend_bench(enum es_frontend_kind kind, double budget_s, double *clips_per_s, struct es_err *err);
+/* Clips a second, one thread: median over runs of one clip for about `budget_s` seconds after one warm-up. wave: n_samples
+ * of it; NULL: 10 s of noise. */
+int es_frontend_bench(enum es_frontend_kind kind, const float *wave, int n_samples, double budget_s,
+                      double *clips_per_s, struct es_err *err);
 
 #endif

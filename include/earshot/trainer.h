@@ -25,6 +25,7 @@ struct es_trainer_params {
     struct es_net_config net;
     struct es_objective_params objective; /* stages */
     double pretrain_lambda;               /* share of the pseudo-label loss in pre-training */
+    double pretrain_weak;                 /* weight of the clip outputs' loss; net.pretrain_weak: > 0 */
     struct es_optim_params optim;
     enum es_schedule schedule;
     int64_t warmup_steps, total_steps;

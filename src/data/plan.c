@@ -26,9 +26,14 @@ int es_plan_new(struct es_plan **p, const struct es_plan_params *pp, struct es_e
         int64_t batches = pp->n_clips[s] / pp->size[s];
         if (batches < 1) {
             es_plan_free(p);
+            if (pp->n_sets == 1)
+                return es_err_set(
+                    err, ES_EDATA,
+                    "data.stores: %lld AudioSet-strong training clips, a leaf takes %d (pretrain.batch)",
+                    (long long)pp->n_clips[s], pp->size[s]);
             return es_err_set(err, ES_EDATA,
-                              "data.subset_sizes: %s: a leaf takes %d clips, the stores hold %lld",
-                              set_names[s], pp->size[s], (long long)pp->n_clips[s]);
+                              "data.stores: %lld %s training clips, a leaf takes %d (data.subset_sizes)",
+                              (long long)pp->n_clips[s], set_names[s], pp->size[s]);
         }
         if (batches < least) least = batches;
         (*p)->order[s] = es_alloc((size_t)pp->n_clips[s], sizeof(int64_t), err);
@@ -71,6 +76,9 @@ int es_plan_n_active(const struct es_plan *p, int64_t step) {
     int64_t rest = p->micro_batches - step % p->epoch_steps * p->pp.leaves;
     return rest < p->pp.leaves ? (int)rest : p->pp.leaves;
 }
+
+/* Of the streams (AUGMENT, step, leaf, .), those below belong to the clips (dataset.c). */
+#define BAND_STREAM ES_LEAF_CLIPS
 
 static void draw_mix(const struct es_plan *p, struct es_rng *r, struct es_leaf_plan *out, int first,
                      int end) {
@@ -138,4 +146,7 @@ void es_plan_leaf(struct es_plan *p, int64_t step, int leaf, struct es_leaf_plan
     }
     for (int s = p->pp.n_sets; s <= ES_N_SETS; s++) out->first[s] = out->n;
     draw_mixup(p, step, out);
+    struct es_rng r = es_rng_make(p->pp.seed, ES_RNG_AUGMENT, (uint32_t)step, (uint32_t)leaf, BAND_STREAM);
+    if (p->pp.fmin_range > 1) out->band_min = (int)es_rng_below(&r, (uint64_t)p->pp.fmin_range);
+    if (p->pp.fmax_range > 1) out->band_max = (int)es_rng_below(&r, (uint64_t)p->pp.fmax_range);
 }

@@ -6,35 +6,38 @@
 #include "earshot/timer.h"
 #include "frontend_impl.h"
 
-enum { MAX_RUNS = 1000, N_SAMPLES = 10 * ES_FRONTEND_RATE_HZ };
+enum { MAX_RUNS = 1000, NOISE_SAMPLES = 10 * ES_FRONTEND_RATE_HZ };
 
 static int by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
-int es_frontend_bench(enum es_frontend_kind kind, double budget_s, double *clips_per_s, struct es_err *err) {
+int es_frontend_bench(enum es_frontend_kind kind, const float *wave, int n_samples, double budget_s,
+                      double *clips_per_s, struct es_err *err) {
     struct es_frontend *f = NULL;
     struct es_frontend_params p = es_frontend_params_default(kind);
     struct es_rng rng = es_rng_make(1, ES_RNG_BENCH, 0, 0, 0);
-    float *wave = NULL, *out = NULL;
+    float *noise = NULL, *out = NULL;
     double *run_s = NULL;
     void *scratch = NULL;
     int rc, n_mels, n_frames, n_runs = 0;
     p.n_threads = 1;
     ES_GO(es_frontend_new(&f, p, err));
-    ES_GO(es_frontend_shape(f, N_SAMPLES, &n_mels, &n_frames, err));
+    if (!wave) n_samples = NOISE_SAMPLES;
+    ES_GO(es_frontend_shape(f, n_samples, &n_mels, &n_frames, err));
     rc = -ES_EIO;
-    if (!(wave = es_alloc(N_SAMPLES, sizeof *wave, err))) goto done;
+    if (!wave && !(noise = es_alloc(NOISE_SAMPLES, sizeof *noise, err))) goto done;
     if (!(out = es_alloc((size_t)n_mels * (size_t)n_frames, sizeof *out, err))) goto done;
     if (!(run_s = es_alloc(MAX_RUNS, sizeof *run_s, err))) goto done;
     if (!(scratch = es_alloc(1, es_frontend_scratch(f), err))) goto done;
-    for (int i = 0; i < N_SAMPLES; i++) wave[i] = (float)(0.1 * es_rng_normal(&rng));
-    ES_GO(es_frontend_run(f, 1, N_SAMPLES, wave, out, scratch, err));
+    for (int i = 0; noise && i < NOISE_SAMPLES; i++) noise[i] = (float)(0.1 * es_rng_normal(&rng));
+    if (!wave) wave = noise;
+    ES_GO(es_frontend_run(f, 1, n_samples, wave, out, scratch, err));
     for (double begin_s = es_now_s(); n_runs == 0 || (n_runs < MAX_RUNS && es_now_s() - begin_s < budget_s);
          n_runs++) {
         double run_begin_s = es_now_s();
-        ES_GO(es_frontend_run(f, 1, N_SAMPLES, wave, out, scratch, err));
+        ES_GO(es_frontend_run(f, 1, n_samples, wave, out, scratch, err));
         run_s[n_runs] = es_now_s() - run_begin_s;
     }
     qsort(run_s, (size_t)n_runs, sizeof *run_s, by_value);
@@ -43,7 +46,7 @@ done:
     es_free(&scratch);
     es_free(&run_s);
     es_free(&out);
-    es_free(&wave);
+    es_free(&noise);
     es_frontend_free(&f);
     return rc;
 }

@@ -8,7 +8,7 @@
 struct es_forward {
     const struct es_net *net;
     int block, frames, classes, feature_frames, crnn_frames;
-    struct es_frontend *transformer_mel, *crnn_mel; /* crnn_mel: NULL in pre-training */
+    struct es_frontend *transformer_mel, *crnn_mel; /* NULL: not needed */
     float *waves, *features, *mel, *mel_log;
     void *scratch_mel;
     struct es_arena *leaf, *scratch;
@@ -19,16 +19,18 @@ struct es_forward {
 static struct es_tensor *graph(struct es_forward *f, struct es_tape *t, struct es_tensor **attention) {
     const struct es_net_config *c = es_net_config(f->net);
     es_tape_reset(t, 0, 0);
-    struct es_tensor *x =
-        es_tape_input(t, "features", 4, (int64_t[]){f->block, 1, c->transformer.n_mels, f->feature_frames},
-                      f->features, false);
+    struct es_tensor *x = NULL, *z = NULL, *logits;
+    if (!c->alone)
+        x = es_tape_input(t, "features", 4,
+                          (int64_t[]){f->block, 1, c->transformer.n_mels, f->feature_frames}, f->features,
+                          false);
     *attention = NULL;
     if (c->pretrain) return es_net_pretrain(f->net, t, x);
-    struct es_tensor *z = es_net_embed(f->net, t, x), *logits;
+    if (x) z = es_net_embed(f->net, t, x);
     struct es_tensor *m = es_tape_input(
         t, "crnn_log", 4, (int64_t[]){f->block, 1, f->crnn_frames, c->crnn_mels}, f->mel_log, false);
     es_net_sed(f->net, t, m, z, &logits, attention);
-    es_tape_drop(t, z);
+    if (z) es_tape_drop(t, z);
     return logits;
 }
 
@@ -54,12 +56,17 @@ static int set_up(struct es_forward *f, struct es_params *params, const struct e
                   struct es_err *err) {
     const struct es_net_config *c = es_net_config(f->net);
     int mels = 0;
-    ES_TRY(es_frontend_new(&f->transformer_mel, *mel, err));
-    ES_TRY(es_frontend_shape(f->transformer_mel, ES_CLIP_SAMPLES, &mels, &f->feature_frames, err));
+    size_t scratch = 0;
     f->waves = es_alloc((size_t)f->block * ES_CLIP_SAMPLES, sizeof(float), err);
-    f->features = es_alloc((size_t)f->block * (size_t)mels * (size_t)f->feature_frames, sizeof(float), err);
-    if (!f->waves || !f->features) return -ES_EIO;
-    size_t scratch = es_frontend_scratch(f->transformer_mel);
+    if (!f->waves) return -ES_EIO;
+    if (!c->alone) {
+        ES_TRY(es_frontend_new(&f->transformer_mel, *mel, err));
+        ES_TRY(es_frontend_shape(f->transformer_mel, ES_CLIP_SAMPLES, &mels, &f->feature_frames, err));
+        f->features =
+            es_alloc((size_t)f->block * (size_t)mels * (size_t)f->feature_frames, sizeof(float), err);
+        if (!f->features) return -ES_EIO;
+        scratch = es_frontend_scratch(f->transformer_mel);
+    }
     if (!c->pretrain) {
         ES_TRY(es_frontend_new(&f->crnn_mel, es_frontend_params_default(ES_FRONTEND_CRNN_MEL), err));
         ES_TRY(es_frontend_shape(f->crnn_mel, ES_CLIP_SAMPLES, &mels, &f->crnn_frames, err));
@@ -122,8 +129,9 @@ int es_forward_run(struct es_forward *f, int n, float *logits, float *attention,
     ES_ASSERT(n >= 1 && n <= f->block);
     memset(f->waves + (size_t)n * ES_CLIP_SAMPLES, 0,
            (size_t)(f->block - n) * ES_CLIP_SAMPLES * sizeof(float));
-    ES_TRY(es_frontend_run(f->transformer_mel, f->block, ES_CLIP_SAMPLES, f->waves, f->features,
-                           f->scratch_mel, err));
+    if (f->transformer_mel)
+        ES_TRY(es_frontend_run(f->transformer_mel, f->block, ES_CLIP_SAMPLES, f->waves, f->features,
+                               f->scratch_mel, err));
     if (f->crnn_mel) {
         ES_TRY(
             es_frontend_run(f->crnn_mel, f->block, ES_CLIP_SAMPLES, f->waves, f->mel, f->scratch_mel, err));

@@ -14,7 +14,15 @@ static bool locate(const struct es_h5 *f, const char *group, const struct es_net
     const char *slash = strcmp(group, "/") == 0 ? "" : "/";
     snprintf(path, size, "%s%s%s", group, slash, name);
     if (es_h5_has(f, path)) return true;
-    if (es_net_part(net, name) != ES_PART_TRANSFORMER) return false;
+    enum es_param_part part = es_net_part(net, name);
+    if (part == ES_PART_HEAD) { /* the AudioSet map, as pre-training with task4rnn or audioset left it */
+        const char *bare = strstr(name, "head_linear_layer");
+        snprintf(path, size, "%s%smodel.%s", group, slash, bare);
+        if (es_h5_has(f, path)) return true;
+        snprintf(path, size, "%s%s%s", group, slash, bare);
+        return es_h5_has(f, path);
+    }
+    if (part != ES_PART_TRANSFORMER) return false;
     char other[160];
     for (int i = 0; es_net_other_name(net, name, i, other, sizeof other); i++) {
         snprintf(path, size, "%s%s%s", group, slash, other);
@@ -31,8 +39,12 @@ int es_model_fill(const struct es_h5 *f, const char *group, const struct es_net 
         const struct es_param *p = es_params_at(params, i);
         char path[256], what[96] = "missing";
         struct es_h5_info info;
-        if (!all && es_net_part(net, p->name) != ES_PART_TRANSFORMER) continue;
-        if (locate(f, group, net, p->name, path, sizeof path)) {
+        enum es_param_part part = es_net_part(net, p->name);
+        bool optional = !all && part == ES_PART_HEAD;
+        if (!all && part != ES_PART_TRANSFORMER && !optional) continue;
+        bool there = locate(f, group, net, p->name, path, sizeof path);
+        if (!there && optional) continue;
+        if (there) {
             ES_TRY(es_h5_info(f, path, &info, err));
             bool same = info.ndim == p->ndim;
             for (int d = 0; same && d < p->ndim; d++) same = info.dim[d] == p->shape[d];
@@ -54,8 +66,14 @@ int es_model_fill(const struct es_h5 *f, const char *group, const struct es_net 
 
 struct es_frontend_params es_model_frontend(const struct es_config *cfg) {
     int kind = es_frontend_kind_from_name(es_config_string(cfg, "model.arch"));
+    if (kind < 0) kind = ES_FRONTEND_CRNN_MEL; /* model.arch none: not used */
     struct es_frontend_params p = es_frontend_params_default((enum es_frontend_kind)kind);
     p.floor_per_batch = es_config_is(cfg, "quirks.atst_floor", "batch");
+    if (p.kind == ES_FRONTEND_FPASST_MEL) {
+        struct es_band band = es_frontend_fpasst_band_eval(es_config_int(cfg, "frontend.fmax_range"));
+        p.fmin_hz = band.fmin_hz;
+        p.fmax_hz = band.fmax_hz;
+    }
     return p;
 }
 

@@ -47,6 +47,7 @@ void es_net_config_from(struct es_net_config *c, const struct es_config *cfg, in
     if (!c->alone)
         es_transformer_config_default(t,
                                       (enum es_arch)es_arch_from_name(es_config_string(cfg, "model.arch")));
+    t->fpasst_groups_fixed = es_config_is(cfg, "quirks.fpasst_groups", "fixed");
     t->dim = es_config_int(cfg, "model.dim");
     t->depth = es_config_int(cfg, "model.depth");
     t->heads = es_config_int(cfg, "model.heads");
@@ -66,7 +67,7 @@ void es_net_config_from(struct es_net_config *c, const struct es_config *cfg, in
     c->rnn_layers = es_config_int(cfg, "crnn.rnn_layers");
     c->dropout = es_config_double(cfg, "crnn.dropout");
     c->bn_eps = es_config_double(cfg, "crnn.bn_eps");
-    c->mask_fill = es_config_double(cfg, "crnn.mask_fill");
+    c->mask_fill = es_config_is(cfg, "crnn.mask_fill", "-1e4") ? -1e4 : -1e30;
     c->glu = es_config_is(cfg, "crnn.activation", "glu");
     c->embed_pool = es_config_is(cfg, "crnn.embed_pool", "aap")       ? ES_POOL_AAP
                     : es_config_is(cfg, "crnn.embed_pool", "nearest") ? ES_POOL_NEAREST

@@ -1,8 +1,11 @@
 #include "earshot/trainer.h"
 
 #include <math.h>
+#include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "earshot/fault.h"
 #include "earshot/kernels.h"
 #include "earshot/kernels_crnn.h"
 #include "earshot/leafgather.h"
@@ -38,6 +41,7 @@ struct es_trainer {
     float *grads; /* of the current leaf */
     float *crnn_log, *mix_scratch, *frozen_z;
     float *teacher_strong, *teacher_weak;
+    float *clip_labels; /* pre-training with clip outputs [n,K] */
     int64_t leaves_done;
     double time[ES_N_TIMES], mark_s,
         optimizer_s; /* optimizer_s: of the step before, it ends after the exchange of times */
@@ -58,10 +62,11 @@ struct outputs {
     struct es_tensor *logits, *attention;
 };
 
-static void heads(struct es_tape *tape, struct outputs *o, const uint8_t *mask, bool masked, bool unmasked) {
-    if (masked) es_op_class_pool(tape, o->logits, o->attention, mask, -1e30, &o->p.strong, &o->p.weak);
+static void heads(struct es_tape *tape, struct outputs *o, double fill, const uint8_t *mask, bool masked,
+                  bool unmasked) {
+    if (masked) es_op_class_pool(tape, o->logits, o->attention, mask, fill, &o->p.strong, &o->p.weak);
     if (unmasked)
-        es_op_class_pool(tape, o->logits, o->attention, NULL, -1e30, &o->p.strong_all, &o->p.weak_all);
+        es_op_class_pool(tape, o->logits, o->attention, NULL, fill, &o->p.strong_all, &o->p.weak_all);
 }
 
 static struct es_tensor *crnn_input(struct es_trainer *t, struct es_tape *tape,
@@ -86,8 +91,9 @@ static void mix_features(struct es_trainer *t, struct es_leaf_input *in, bool dr
         const struct es_mix_call *call = &in->targets.mix[m];
         if (in->crnn)
             es_mix_rows(call, in->crnn, (int64_t)tp->net.crnn_mels * tp->crnn_frames, t->mix_scratch);
-        es_mix_rows(call, in->features, (int64_t)tp->net.transformer.n_mels * tp->feature_frames,
-                    t->mix_scratch);
+        if (in->features)
+            es_mix_rows(call, in->features, (int64_t)tp->net.transformer.n_mels * tp->feature_frames,
+                        t->mix_scratch);
     }
 }
 
@@ -97,11 +103,12 @@ static void run_teacher(struct es_trainer *t, struct workspace *w, struct es_lea
     struct es_tape *tape = w->teacher;
     bool all = t->tp.objective.ssl_no_class_mask, dry = es_tape_dry(tape);
     struct es_tensor *x = crnn_input(t, tape, in);
-    if (!z) z = es_net_embed(t->net, tape, feature_input(t, tape, in->features, in->targets.n));
+    if (!z && !t->tp.net.alone)
+        z = es_net_embed(t->net, tape, feature_input(t, tape, in->features, in->targets.n));
     struct outputs o = {0};
     es_net_sed(t->net, tape, x, z, &o.logits, &o.attention);
-    es_tape_drop(tape, z);
-    heads(tape, &o, in->targets.mask, !all, all);
+    if (z) es_tape_drop(tape, z);
+    heads(tape, &o, t->tp.net.mask_fill, in->targets.mask, !all, all);
     struct es_tensor *strong = all ? o.p.strong_all : o.p.strong, *weak = all ? o.p.weak_all : o.p.weak;
     if (!dry) {
         memcpy(t->teacher_strong, strong->data, (size_t)strong->n * sizeof(float));
@@ -130,22 +137,28 @@ static void run_frozen(struct es_trainer *t, struct workspace *w, struct es_leaf
     }
 }
 
+/* What run_frozen left, NULL without a transformer. */
+static struct es_tensor *frozen_input(struct es_trainer *t, struct es_tape *tape, int64_t n) {
+    if (t->tp.net.alone) return NULL;
+    int64_t shape[3] = {n, t->tp.net.n_frames, es_net_embed_width(t->net)};
+    return es_tape_input(tape, "embeddings", 3, shape, t->frozen_z, false);
+}
+
 static void run_stage(struct es_trainer *t, struct workspace *w, struct es_leaf_input *in, int64_t step,
                       struct es_objective_terms *terms) {
     const struct es_trainer_params *tp = &t->tp;
     const struct es_objective_params *op = &tp->objective;
-    bool dry = es_tape_dry(w->student), frozen = tp->phase == ES_PHASE_STAGE1;
-    int64_t zshape[3] = {in->targets.n, tp->net.n_frames, es_net_embed_width(t->net)};
+    bool dry = es_tape_dry(w->student);
     struct es_tensor *z = NULL;
     if (!dry) es_objective_mix_targets(op, &in->targets, t->mix_scratch);
-    if (frozen) {
+    if (tp->phase == ES_PHASE_STAGE1) {
         mix_features(t, in, dry);
         lap(t, ES_TIME_AUGMENT);
-        run_frozen(t, w, in);
+        if (!tp->net.alone) run_frozen(t, w, in);
         lap(t, ES_TIME_FORWARD);
-        run_teacher(t, w, in, es_tape_input(w->teacher, "embeddings", 3, zshape, t->frozen_z, false));
+        run_teacher(t, w, in, frozen_input(t, w->teacher, in->targets.n));
         lap(t, ES_TIME_TEACHER);
-        z = es_tape_input(w->student, "embeddings", 3, zshape, t->frozen_z, false);
+        z = frozen_input(t, w->student, in->targets.n);
     } else {
         lap(t, ES_TIME_AUGMENT);
         run_teacher(t, w, in, NULL);
@@ -154,43 +167,65 @@ static void run_stage(struct es_trainer *t, struct workspace *w, struct es_leaf_
         lap(t, ES_TIME_AUGMENT);
     }
     struct es_tensor *x = crnn_input(t, w->student, in);
-    if (!z) z = es_net_embed(t->net, w->student, feature_input(t, w->student, in->features, in->targets.n));
+    if (!z && !tp->net.alone)
+        z = es_net_embed(t->net, w->student, feature_input(t, w->student, in->features, in->targets.n));
     struct outputs o = {0};
     es_net_sed(t->net, w->student, x, z, &o.logits, &o.attention);
-    heads(w->student, &o, in->targets.mask, true, op->ssl_no_class_mask || op->pseudo_no_class_mask);
+    heads(w->student, &o, tp->net.mask_fill, in->targets.mask, true,
+          op->ssl_no_class_mask || op->pseudo_no_class_mask);
     struct es_predictions_data q = {t->teacher_strong, t->teacher_weak};
     es_objective_build(op, w->student, &in->targets, step, &o.p, &q, terms);
     lap(t, ES_TIME_FORWARD);
 }
 
-/* Pre-training: BCE on logits, (1 - lambda) labels + lambda pseudo-labels; labels are [n,T,K]. */
+/* Adds scale * (mean BCE to target) of logits, or of probabilities, to the losses. */
+static void add_bce(struct es_tape *tape, struct es_objective_terms *terms, enum es_term term,
+                    struct es_tensor *x, bool logits, const float *target, double scale) {
+    struct es_loss_rows rows = {0, x->shape[0], scale, (double)x->n, NULL};
+    struct es_tensor *loss = (logits ? es_op_bce_logits : es_op_bce)(tape, x, target, &rows);
+    es_tape_add_loss(tape, loss);
+    terms->part[terms->n] = loss;
+    terms->term[terms->n] = term;
+    terms->scale[terms->n++] = scale;
+}
+
+/* Labels [n,T,K] and pseudo-labels mixed; clip_labels [n,K]: the largest of all frames, then mixed. */
+static void pretrain_targets(struct es_trainer *t, struct es_targets *x) {
+    int64_t T = t->tp.net.pretrain_frames, K = t->tp.net.pretrain_classes;
+    for (int64_t i = 0; t->clip_labels && i < x->n * K; i++) {
+        const float *y = x->labels + i / K * T * K + i % K;
+        t->clip_labels[i] = y[0];
+        for (int64_t f = 1; f < T; f++)
+            if (y[f * K] > t->clip_labels[i]) t->clip_labels[i] = y[f * K];
+    }
+    for (int m = 0; x->mixup && m < x->n_mix; m++) {
+        es_mix_rows(&x->mix[m], x->labels, T * K, t->mix_scratch);
+        if (x->pseudo) es_mix_rows(&x->mix[m], x->pseudo, T * K, t->mix_scratch);
+        if (t->clip_labels) es_mix_rows(&x->mix[m], t->clip_labels, K, t->mix_scratch);
+    }
+}
+
+/* Pre-training: BCE of frames, (1 - lambda) labels + lambda pseudo-labels, and of the clip's outputs. */
 static void run_pretrain(struct es_trainer *t, struct workspace *w, struct es_leaf_input *in,
                          struct es_objective_terms *terms) {
     const struct es_trainer_params *tp = &t->tp;
-    bool dry = es_tape_dry(w->student);
-    if (!dry && in->targets.mixup) {
-        int64_t row = (int64_t)tp->net.pretrain_frames * tp->net.pretrain_classes;
-        for (int m = 0; m < in->targets.n_mix; m++) {
-            es_mix_rows(&in->targets.mix[m], in->targets.labels, row, t->mix_scratch);
-            if (in->targets.pseudo) es_mix_rows(&in->targets.mix[m], in->targets.pseudo, row, t->mix_scratch);
-        }
-    }
+    bool dry = es_tape_dry(w->student), clip = tp->pretrain_weak > 0.0;
+    double lambda = tp->pretrain_lambda;
+    if (!dry) pretrain_targets(t, &in->targets);
     mix_features(t, in, dry);
     lap(t, ES_TIME_AUGMENT);
-    struct es_tensor *x =
-        es_net_pretrain(t->net, w->student, feature_input(t, w->student, in->features, in->targets.n));
-    double share[2] = {1.0 - tp->pretrain_lambda, tp->pretrain_lambda};
-    const float *target[2] = {in->targets.labels, in->targets.pseudo};
+    struct es_head_out o;
+    struct es_tensor *x = feature_input(t, w->student, in->features, in->targets.n);
+    es_net_head(t->net, w->student, es_net_transformer(t->net, w->student, x), clip, &o);
     *terms = (struct es_objective_terms){0};
-    for (int i = 0; i < 2; i++) {
-        if (share[i] == 0.0) continue;
-        struct es_loss_rows rows = {0, in->targets.n, share[i] / tp->leaves, (double)x->n, NULL};
-        struct es_tensor *loss = es_op_bce_logits(w->student, x, target[i], &rows);
-        es_tape_add_loss(w->student, loss);
-        terms->part[terms->n] = loss;
-        terms->term[terms->n] = i == 0 ? ES_TERM_REAL : ES_TERM_PSEUDO;
-        terms->scale[terms->n++] = rows.scale;
-    }
+    if (lambda < 1.0)
+        add_bce(w->student, terms, ES_TERM_REAL, o.logits, true, in->targets.labels,
+                (1.0 - lambda) / tp->leaves);
+    if (lambda > 0.0)
+        add_bce(w->student, terms, ES_TERM_PSEUDO, o.logits, true, in->targets.pseudo, lambda / tp->leaves);
+    if (clip)
+        add_bce(w->student, terms, ES_TERM_WEAK, o.weak, !o.strong, t->clip_labels,
+                tp->pretrain_weak / tp->leaves);
     lap(t, ES_TIME_FORWARD);
 }
 
@@ -286,18 +321,23 @@ static int allocate(struct es_trainer *t, struct es_err *err) {
     if (tp->phase != ES_PHASE_PRETRAIN && crnn_row > widest) widest = crnn_row;
     t->mix_scratch = new_floats(n * widest, err);
     if (!t->mix_scratch) return -ES_EIO;
-    if (tp->phase == ES_PHASE_PRETRAIN) return 0;
+    if (tp->phase == ES_PHASE_PRETRAIN) {
+        if (tp->pretrain_weak == 0.0) return 0;
+        t->clip_labels = new_floats(n * tp->net.pretrain_classes, err);
+        return t->clip_labels ? 0 : -ES_EIO;
+    }
     t->crnn_log = new_floats(n * crnn_row, err);
     t->teacher_strong = new_floats(n * tp->net.n_classes * tp->net.n_frames, err);
     t->teacher_weak = new_floats(n * tp->net.n_classes, err);
     if (!t->crnn_log || !t->teacher_strong || !t->teacher_weak) return -ES_EIO;
-    if (tp->phase != ES_PHASE_STAGE1) return 0;
+    if (tp->phase != ES_PHASE_STAGE1 || tp->net.alone) return 0;
     t->frozen_z = new_floats(n * tp->net.n_frames * es_net_embed_width(t->net), err);
     return t->frozen_z ? 0 : -ES_EIO;
 }
 
 /* Everything of es_trainer_new_all that one rank may fail at alone. */
 static int set_up(struct es_trainer *t, struct es_err *err) {
+    ES_ASSERT(t->tp.phase != ES_PHASE_PRETRAIN || t->tp.net.pretrain_weak == (t->tp.pretrain_weak > 0.0));
     ES_TRY(es_params_new(&t->student, err));
     ES_TRY(es_net_new(&t->net, &t->tp.net, t->student, err));
     es_net_freeze(t->net, t->student, t->tp.phase == ES_PHASE_STAGE1);
@@ -362,6 +402,7 @@ void es_trainer_free_all(struct es_trainer **out) {
     es_free(&t->teacher_weak);
     es_free(&t->teacher_strong);
     es_free(&t->crnn_log);
+    es_free(&t->clip_labels);
     es_free(&t->mix_scratch);
     es_params_free(&t->teacher);
     es_params_free(&t->student);
@@ -429,6 +470,7 @@ static void on_grad(void *ctx, int param) {
     const struct es_param *p = es_params_at(t->student, param);
     int64_t padded = (p->n + 15) / 16 * 16;
     for (int64_t k = p->n; k < padded; k++) t->grads[p->offset + k] = 0.0f; /* padding counts in the norm */
+    if (es_fault_hit("nan")) t->grads[p->offset] = (float)NAN;
     es_reducer_ready(t->reducer, p->offset, padded);
 }
 
@@ -457,6 +499,13 @@ static const double *replay_stats(struct es_params *params, const double *at, do
     return at;
 }
 
+/* For tests: a rank that dies or hangs in its n-th leaf. */
+static void misbehave(void) {
+    if (es_fault_hit("kill")) raise(SIGKILL);
+    if (es_fault_hit("stall"))
+        for (;;) pause();
+}
+
 static int my_leaves(struct es_trainer *t, int64_t step, es_leaf_fn get, void *ctx, struct es_err *err) {
     int rc = 0, n_mine = es_reducer_n_mine(t->reducer);
     for (int i = 0; i < n_mine; i++) {
@@ -481,6 +530,7 @@ static int my_leaves(struct es_trainer *t, int64_t step, es_leaf_fn get, void *c
                     err, ES_EDATA,
                     "step %lld leaf %d: the loss is %g, want a finite number; lower the learning rates",
                     (long long)step, leaf, record[ES_TERM_TOTAL]);
+            misbehave();
             es_tape_backward(t->ws.student, t->grads, &hooks);
             lap(t, ES_TIME_BACKWARD);
             t->leaves_done++;
@@ -527,6 +577,12 @@ int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_lea
     report->stop = es_leafgather_stop(t->gather);
     read_headers(t, report);
 
+    report->gradient_norm = sqrt(es_reducer_norm2_all(t->reducer)); /* the same on all ranks */
+    if (!isfinite(report->gradient_norm)) /* before anything changes: the parameters stay good */
+        return es_err_set(
+            err, ES_EDATA,
+            "step %lld: the norm of the gradient is %g, want a finite number; lower the learning rates",
+            (long long)step, report->gradient_norm);
     report->n_active = n_active;
     report->leaf = es_leafgather_leaf(t->gather, 0);
     report->leaf_stride = t->record_n;
@@ -537,7 +593,6 @@ int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_lea
         if (t->teacher) at = replay_stats(t->student, at, tp->bn_momentum);
         if (t->teacher) replay_stats(t->teacher, at, tp->bn_momentum);
     }
-    report->gradient_norm = sqrt(es_reducer_norm2_all(t->reducer));
     double scale = 1.0;
     if (tp->clip_norm > 0.0 && report->gradient_norm > tp->clip_norm)
         scale = tp->clip_norm / (report->gradient_norm + 1e-6);

@@ -467,7 +467,7 @@ static void bench(void **state) {
     (void)state;
     for (int k = 0; k < ES_FRONTEND_N_KINDS; k++) {
         double clips_per_s = 0;
-        assert_int_equal(es_frontend_bench((enum es_frontend_kind)k, 0.02, &clips_per_s, NULL), 0);
+        assert_int_equal(es_frontend_bench((enum es_frontend_kind)k, NULL, 0, 0.02, &clips_per_s, NULL), 0);
         print_message("%s: %.0f clips/s\n", es_frontend_name((enum es_frontend_kind)k), clips_per_s);
         assert_true(clips_per_s > 1 && isfinite(clips_per_s));
     }
