@@ -29,6 +29,7 @@ struct es_transformer_config { /* full size: 768, 12, 12, 3072 */
     int dim, depth, heads, mlp;
     int n_mels, n_mel_frames; /* of the longest clip: size of the position table (64, 1001) */
     double ln_eps;
+    bool fpasst_groups_fixed; /* quirks.fpasst_groups */
 };
 
 struct es_net_config {

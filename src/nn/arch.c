@@ -6,7 +6,8 @@
 
 static const char *const names[] = {
     [ES_ARCH_ATST] = "atst", [ES_ARCH_FPASST] = "fpasst", [ES_ARCH_BEATS] = "beats"};
-static const struct nn_arch *const archs[ES_N_ARCHS] = {[ES_ARCH_ATST] = &nn_arch_atst};
+static const struct nn_arch *const archs[ES_N_ARCHS] = {
+    [ES_ARCH_ATST] = &nn_arch_atst, [ES_ARCH_FPASST] = &nn_arch_fpasst};
 _Static_assert(sizeof names / sizeof *names == ES_N_ARCHS, "one name per architecture");
 
 const struct nn_arch *nn_arch(enum es_arch arch) {

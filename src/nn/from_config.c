@@ -12,6 +12,7 @@ void es_net_config_from(struct es_net_config *c, const struct es_config *cfg, in
     es_net_config_default(c);
     struct es_transformer_config *t = &c->transformer;
     es_transformer_config_default(t, (enum es_arch)es_arch_from_name(es_config_string(cfg, "model.arch")));
+    t->fpasst_groups_fixed = es_config_is(cfg, "quirks.fpasst_groups", "fixed");
     t->dim = es_config_int(cfg, "model.dim");
     t->depth = es_config_int(cfg, "model.depth");
     t->heads = es_config_int(cfg, "model.heads");

@@ -38,7 +38,7 @@ struct nn_arch {
     double (*flops)(const struct es_transformer_config *c,
                     int n_mel_frames); /* of the products, one clip forward */
 };
-extern const struct nn_arch nn_arch_atst;
+extern const struct nn_arch nn_arch_atst, nn_arch_fpasst;
 const struct nn_arch *nn_arch(enum es_arch arch); /* NULL: not in this version */
 
 struct cnn_block {
@@ -68,6 +68,9 @@ void nn_transformer_prefix(const struct es_net *net, char *prefix, size_t size);
 /* Adds parameters "<prefix><name>.weight" and ".bias". */
 struct linear nn_linear(struct es_params *p, const char *prefix, const char *name, int64_t in, int64_t out,
                         bool bias, enum es_init init, double scale);
+/* Convolution [out,in,kh,kw] with PyTorch's default start. */
+struct linear nn_conv(struct es_params *p, const char *prefix, const char *name, int64_t in, int64_t out,
+                      int64_t kh, int64_t kw);
 struct linear nn_norm(struct es_params *p, const char *prefix, const char *name, int64_t n);
 int nn_param(struct es_params *p, const char *prefix, const char *name, enum es_init init, double scale,
              int ndim, const int64_t *shape);
