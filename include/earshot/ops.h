@@ -32,7 +32,6 @@ struct es_tensor *es_op_concat(struct es_tape *t, struct es_tensor *a, struct es
 struct es_tensor *es_op_reshape(struct es_tape *t, struct es_tensor *x, int ndim, const int64_t *shape);
 struct es_tensor *es_op_sigmoid(struct es_tape *t, struct es_tensor *x);
 
-<<<<<<< HEAD
 /* ---- BEATs (src/tensor/ops_beats.c) */
 /* alpha x + y, the product rounded (deep norm). Same shapes. */
 struct es_tensor *es_op_scale_add(struct es_tape *t, double alpha, struct es_tensor *x, struct es_tensor *y);
@@ -56,7 +55,7 @@ struct es_tensor *es_op_weight_norm(struct es_tape *t, struct es_tensor *v, stru
  * w [D, D/groups, taps], b [D]. */
 struct es_tensor *es_op_conv1d(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
                                struct es_tensor *b);
-=======
+
 /* ---- fPaSST's patch embedding (src/tensor/ops_fpasst.c) */
 /* x [B,F,T] -> [B,T,F*k], element [b,t,f*k+j] = x[b,f,t+j], 0 beyond the last frame: with a linear layer behind, a convolution
  * as tall as F and k frames wide. */
@@ -69,7 +68,6 @@ struct es_tensor *es_op_tokens(struct es_tape *t, struct es_tensor *x, const str
                                int64_t offset);
 /* [B,T,D] -> [B,T-n,D]: without the first n rows of every clip. */
 struct es_tensor *es_op_skip_rows(struct es_tape *t, struct es_tensor *x, int64_t n);
->>>>>>> fpasst
 
 /* ---- CRNN side (src/tensor/ops_crnn.c) */
 /* Cross-correlation, stride 1, zero padding pad on both sides. x [B,C,H,W], w [O,C,kh,kw], b [O]. ->
