@@ -126,6 +126,7 @@ static struct es_tensor *add_positions(const struct beats *m, struct es_tape *t,
     struct es_tensor *h = es_op_conv1d(t, x, w, es_tape_param(t, m->conv_bias));
     es_tape_drop(t, w);
     h = nn_next(t, h, es_op_gelu(t, h));
+    es_tape_point(t, "pos_conv", -1, h);
     struct es_tensor *y = es_op_add(t, x, h);
     es_tape_drop(t, x);
     es_tape_drop(t, h);
@@ -148,16 +149,22 @@ static struct es_tensor *beats_forward(const void *indices, const struct es_tran
     x = es_op_reshape(t, x, 3, (int64_t[]){x->shape[0], x->shape[2], x->shape[3]});
     x = nn_next(t, x, es_op_patch2d(t, x, PATCH)); /* the kernel's first axis is time */
     x = nn_next(t, x, nn_apply(t, m->patch, x));
+    es_tape_point(t, "patch_embedding", -1, x);
     x = nn_next(t, x, nn_apply_norm(t, m->input_norm, x, c->ln_eps));
+    es_tape_point(t, "layer_norm", -1, x);
     x = nn_next(t, x, nn_apply(t, m->project, x));
+    es_tape_point(t, "post_extract_proj", -1, x);
     x = nn_next(t, x, es_op_dropout(t, x, b->dropout_input));
     x = add_positions(m, t, x);
     x = nn_next(t, x, nn_apply_norm(t, m->token_norm, x, c->ln_eps));
+    es_tape_point(t, "encoder_layer_norm", -1, x);
     x = nn_next(t, x, es_op_dropout(t, x, b->dropout));
     struct es_tensor *bias = es_op_rel_bias(t, es_tape_param(t, m->rel_table), x->shape[1], b->max_distance);
+    es_tape_point(t, "position_bias", -1, bias);
     for (int l = 0; l < c->depth; l++) {
         x = es_op_grad_scale(t, x, b->grad_decay);
         if (!left_out(t, b->layerdrop)) x = layer_forward(&m->layer[l], c, t, x, bias);
+        es_tape_point(t, "block", l, x);
     }
     es_tape_drop(t, bias);
     return x;

@@ -34,6 +34,13 @@ static int configure(struct es_config *cfg, struct rn_case *c, const struct run_
     SET("model.depth=%s", rn_get(c, "t.depth"));
     SET("model.heads=%s", rn_get(c, "t.heads"));
     SET("model.mlp=%s", rn_get(c, "t.mlp_hidden"));
+    if (rn_is(c, "t.arch", "beats")) {
+        SET("beats.patch_embed=%s", rn_get(c, "t.patch_embed_dim"));
+        SET("beats.conv_taps=%s", rn_get(c, "t.conv_pos"));
+        SET("beats.conv_groups=%s", rn_get(c, "t.conv_pos_groups"));
+        SET("beats.buckets=%s", rn_get(c, "t.num_buckets"));
+        SET("beats.max_distance=%s", rn_get(c, "t.max_distance"));
+    }
     SET("model.wrapper=%s", strcmp(r->key[NO_WRAPPER], "1") == 0 ? "false" : "true");
     SET("model.audioset_classes=%s", rn_get(c, "sed.audioset_classes"));
     SET("crnn.filters=%s", rn_get(c, "sed.nb_filters"));

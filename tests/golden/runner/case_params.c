@@ -70,7 +70,8 @@ static void report(struct rn *run, const char *file, int column, int64_t n, doub
 /* Names: all those of the list are in the network, in the same order, and the network's others are not of the parts that the list
  * is about (a transformer that stays unused, a head). */
 static void check_table(struct rn *run, const char *file, const struct es_gen_param *list, int n, const char *criterion) {
-    char why[300], prefix[64];
+    char why[300];
+    struct rn_names names_of = {"", ""};
     struct rn_case *user = NULL;
     struct es_params *p = own_table(run, file, why, &user);
     if (!p) {
@@ -80,9 +81,9 @@ static void check_table(struct rn *run, const char *file, const struct es_gen_pa
     }
     double names = 0, shapes = 0;
     int last[2] = {-1, -1}; /* lists hold weights first, then buffers */
-    if (!rn_find_prefix(p, list, n, prefix, sizeof prefix)) prefix[0] = 0;
+    if (!rn_find_names(p, list, n, &names_of)) names_of = (struct rn_names){"", ""};
     for (int k = 0; k < n; k++) {
-        const int i = rn_find_param(p, prefix, list[k].name);
+        const int i = rn_find_param(p, &names_of, list[k].name);
         const struct es_param *e = i < 0 ? NULL : es_params_at(p, i);
         names += !e || i < last[e->kind == ES_PARAM_BUFFER];
         if (!e) continue;
@@ -94,9 +95,9 @@ static void check_table(struct rn *run, const char *file, const struct es_gen_pa
     for (int i = 0; i < es_params_count(p); i++) { /* entries of the network that the list should name */
         const char *name = es_params_at(p, i)->name;
         const bool counter = es_gen_ends(name, "num_batches_tracked"); /* lists leave them out */
-        bool inside = strncmp(name, prefix, strlen(prefix)) == 0, listed = false;
+        bool inside = strncmp(name, names_of.own, strlen(names_of.own)) == 0, listed = false;
         bool unused = !rn_get(user, "t.arch") && strncmp(name, "as_model.", 9) == 0;
-        for (int k = 0; k < n && !listed; k++) listed = rn_find_param(p, prefix, list[k].name) == i;
+        for (int k = 0; k < n && !listed; k++) listed = rn_find_param(p, &names_of, list[k].name) == i;
         names += inside && !listed && !unused && !counter && (!rn_get(user, "t.arch") || strncmp(name, "strong_head", 11) != 0);
     }
     report(run, file, 0, n, names, names, criterion);

@@ -165,7 +165,7 @@ static int read_rows(struct trajectory *q, int *row, int max) {
         if (line[0] == '#' || !name) continue;
         name++;
         name[strcspn(name, "\t\r\n")] = 0;
-        row[n++] = rn_find_param(es_trainer_student(q->trainer), "", name);
+        row[n++] = rn_find_param(es_trainer_student(q->trainer), &(struct rn_names){"", ""}, name);
     }
     if (f) fclose(f);
     return n;
@@ -290,6 +290,7 @@ void rn_case_trajectory(struct rn_case *c) {
     struct es_err err = {0};
     if (!settings(&q)) return;
     const char *tsv = rn_get(c, "params");
+    const struct rn_names same = {"", ""};
     if (!c->run->comm && es_comm_init_all(&c->run->comm, &(int){0}, &(char **){NULL}, &err) < 0) {
         rn_skip(c, "%s", err.msg);
         return;
@@ -298,8 +299,8 @@ void rn_case_trajectory(struct rn_case *c) {
         rn_skip(c, "%s", err.msg);
         return;
     }
-    if (rn_fill(c, es_trainer_student(q.trainer), tsv, (uint64_t)rn_num(c, "seed", 0), "") &&
-        rn_fill(c, es_trainer_teacher(q.trainer), tsv, (uint64_t)rn_num(c, "teacher_seed", 0), ""))
+    if (rn_fill(c, es_trainer_student(q.trainer), tsv, (uint64_t)rn_num(c, "seed", 0), &same) &&
+        rn_fill(c, es_trainer_teacher(q.trainer), tsv, (uint64_t)rn_num(c, "teacher_seed", 0), &same))
         steps(&q);
     es_trainer_free_all(&q.trainer);
 }

@@ -17,6 +17,12 @@ bool rn_transformer_config(struct rn_case *c, struct es_transformer_config *t) {
     t->mlp = rn_int(c, "t.mlp_hidden", t->mlp);
     t->n_mels = rn_int(c, "t.mel_bins", t->n_mels);
     t->ln_eps = rn_num(c, "t.layer_norm_eps", t->ln_eps);
+    t->beats.patch_embed = rn_int(c, "t.patch_embed_dim", t->beats.patch_embed);
+    t->beats.conv_taps = rn_int(c, "t.conv_pos", t->beats.conv_taps);
+    t->beats.conv_groups = rn_int(c, "t.conv_pos_groups", t->beats.conv_groups);
+    t->beats.buckets = rn_int(c, "t.num_buckets", t->beats.buckets);
+    t->beats.max_distance = rn_int(c, "t.max_distance", t->beats.max_distance);
+    t->beats.grad_decay = rn_num(c, "t.gradient_decay", t->beats.grad_decay);
     int table = rn_int(c, "t.pos_embed_length", 0); /* one position for 4 frames */
     if (table > 0) t->n_mel_frames = 4 * table + (t->n_mel_frames & 1);
     return true;
@@ -164,48 +170,62 @@ void rn_entry_rule(const struct es_gen_param *e, uint64_t seed, double *offset, 
     }
 }
 
-/* Index of an entry by its golden name; lists are shared by the two gates of the CNN: where one has cg, the other has glu. */
-int rn_find_param(struct es_params *p, const char *prefix, const char *name) {
+/* Lists are shared by the two gates of the CNN: where one has cg, the other has glu. */
+int rn_find_param(struct es_params *p, const struct rn_names *names, const char *name) {
     static const char *const gate[2] = {"cnn.cnn.cg", "cnn.cnn.glu"};
     char full[300];
-    snprintf(full, sizeof full, "%s%s", prefix, name);
+    const size_t strip = strlen(names->golden);
+    if (strncmp(name, names->golden, strip) != 0) return -1;
+    name += strip;
+    snprintf(full, sizeof full, "%s%s", names->own, name);
     int i = es_params_find(p, full);
     for (int g = 0; g < 2 && i < 0; g++) {
         const size_t n = strlen(gate[g]);
         if (strncmp(name, gate[g], n) != 0) continue;
-        snprintf(full, sizeof full, "%s%s%s", prefix, gate[1 - g], name + n);
+        snprintf(full, sizeof full, "%s%s%s", names->own, gate[1 - g], name + n);
         i = es_params_find(p, full);
     }
     return i;
 }
 
-bool rn_find_prefix(struct es_params *p, const struct es_gen_param *list, int n, char *prefix, size_t size) {
-    for (int i = 0; n > 0 && i < es_params_count(p); i++) {
-        const char *name = es_params_at(p, i)->name;
-        if (!es_gen_ends(name, list[0].name)) continue;
-        snprintf(prefix, size, "%.*s", (int)(strlen(name) - strlen(list[0].name)), name);
-        int k = 0;
-        while (k < n && rn_find_param(p, prefix, list[k].name) >= 0) k++;
-        if (k == n) return true;
-    }
+bool rn_golden_name(const struct rn_names *names, const struct es_param *e, char *name, size_t size) {
+    const size_t own = strlen(names->own);
+    snprintf(name, size, "%s%s", names->golden, strncmp(e->name, names->own, own) == 0 ? e->name + own : "");
+    return strncmp(e->name, names->own, own) == 0;
+}
+
+bool rn_find_names(struct es_params *p, const struct es_gen_param *list, int n, struct rn_names *names) {
+    /* the first name without 0, 1, .. of its leading parts, at the end of any entry */
+    for (const char *rest = n > 0 ? list[0].name : NULL; rest; rest = strchr(rest, '.') ? strchr(rest, '.') + 1 : NULL)
+        for (int i = 0; i < es_params_count(p); i++) {
+            const char *name = es_params_at(p, i)->name;
+            int k = 0;
+            if (!es_gen_ends(name, rest)) continue;
+            snprintf(names->golden, sizeof names->golden, "%.*s", (int)(rest - list[0].name), list[0].name);
+            snprintf(names->own, sizeof names->own, "%.*s", (int)(strlen(name) - strlen(rest)), name);
+            while (k < n && rn_find_param(p, names, list[k].name) >= 0) k++;
+            if (k == n) return true;
+        }
     return false;
 }
 
-bool rn_fill(struct rn_case *c, struct es_params *p, const char *tsv, uint64_t seed, const char *prefix) {
+bool rn_fill(struct rn_case *c, struct es_params *p, const char *tsv, uint64_t seed, const struct rn_names *names) {
     int n;
     uint64_t own;
     bool ok = true;
     struct es_gen_param *list = rn_param_list(c, tsv, &n, &own);
     for (int k = 0; list && k < n && ok; k++) {
         double offset, scale;
-        int i = rn_find_param(p, prefix, list[k].name);
+        int i = rn_find_param(p, names, list[k].name);
         const struct es_param *e = i < 0 ? NULL : es_params_at(p, i);
         ok = e && e->n == list[k].n;
         if (!ok) {
             rn_skip(c, "parameter %s of %s is not in the network, or of another size", list[k].name, tsv);
         } else if (strcmp(list[k].kind, "counter") != 0) {
             rn_entry_rule(&list[k], own, &offset, &scale);
-            es_gen_fill(e->name + strlen(prefix), seed ? seed : own, offset, scale, e->n, es_params_data(p, i));
+            char name[300];
+            rn_golden_name(names, e, name, sizeof name);
+            es_gen_fill(name, seed ? seed : own, offset, scale, e->n, es_params_data(p, i));
         }
     }
     ok = ok && list;
@@ -224,7 +244,7 @@ static bool set_up(struct rn_model *m, const char *tsv) {
         rn_skip(m->c, "%s", err.msg);
         return false;
     }
-    if (tsv && strcmp(tsv, "-") != 0 && !rn_fill(m->c, m->p, tsv, case_seed(m->c), m->prefix)) return false;
+    if (tsv && strcmp(tsv, "-") != 0 && !rn_fill(m->c, m->p, tsv, case_seed(m->c), &m->names)) return false;
     m->grads = es_alloc((size_t)es_params_n_trainable(m->p) + 1, sizeof(float), NULL);
     ES_ASSERT(m->grads);
     return true;
@@ -244,12 +264,12 @@ bool rn_model_new(struct rn_case *c, struct rn_model *m, const struct es_net_con
     }
     const bool none = !tsv || strcmp(tsv, "-") == 0; /* a case without parameters */
     struct es_gen_param *list = none ? NULL : rn_param_list(c, tsv, &n_list, &own);
-    bool ok = none || (list && rn_find_prefix(m->p, list, n_list, m->prefix, sizeof m->prefix));
+    bool ok = none || (list && rn_find_names(m->p, list, n_list, &m->names));
     if (list && !ok) rn_skip(c, "the network does not have all the parameters of %s", tsv);
     for (int i = 0; ok && i < es_params_count(m->p); i++) { /* what the list does not name is not looked at */
         struct es_param *e = es_params_at(m->p, i);
         bool listed = false;
-        for (int k = 0; k < n_list && !listed; k++) listed = rn_find_param(m->p, m->prefix, list[k].name) == i;
+        for (int k = 0; k < n_list && !listed; k++) listed = rn_find_param(m->p, &m->names, list[k].name) == i;
         if (e->kind == ES_PARAM_WEIGHT) e->trainable = listed;
     }
     es_free(&list);
@@ -352,8 +372,7 @@ void rn_put_model(struct rn_model *m) {
     rn_put(m->c, "loss", &m->loss, 1);
     for (int i = 0; i < es_params_count(m->p); i++) {
         const struct es_param *e = es_params_at(m->p, i);
-        if (!e->trainable) continue;
-        const char *name = e->name + strlen(m->prefix);
-        if (strncmp(e->name, m->prefix, strlen(m->prefix)) == 0) rn_put_grad(m->c, name, m->grads + e->offset, e->n);
+        char name[300];
+        if (e->trainable && rn_golden_name(&m->names, e, name, sizeof name)) rn_put_grad(m->c, name, m->grads + e->offset, e->n);
     }
 }

@@ -16,6 +16,11 @@
 
 #include "../generate.h"
 
+/* Names of a list (prefix `golden`) and of the table (prefix `own`): what follows is the same. */
+struct rn_names {
+    char golden[64], own[64];
+};
+
 struct rn_model {
     struct rn_case *c;
     struct es_params *p;
@@ -26,7 +31,7 @@ struct rn_model {
     float *grads;
     double loss; /* of the projections */
     bool train, record;
-    char prefix[64]; /* before golden names in the table */
+    struct rn_names names;
 };
 
 /* The transformer of keys t.*; false: skipped. mel_frames 0: key t.mel_frames. */
@@ -47,11 +52,13 @@ void rn_model_run(struct rn_model *m, rn_forward_fn forward, void *ctx);
 void rn_project(struct rn_model *m, struct es_tape *t, struct es_tensor *x, const char *name);
 /* loss, grad/... of every trainable parameter. */
 void rn_put_model(struct rn_model *m);
-/* Fills the table's entries that a list names (prefix before its names). false: skipped. */
-bool rn_fill(struct rn_case *c, struct es_params *p, const char *tsv, uint64_t seed, const char *prefix);
-/* The prefix under which the table holds all names of the list; false: some are missing. */
-bool rn_find_prefix(struct es_params *p, const struct es_gen_param *list, int n, char *prefix, size_t size);
-int rn_find_param(struct es_params *p, const char *prefix, const char *name); /* -1: not there */
+/* Fills the table's entries that a list names. false: skipped. */
+bool rn_fill(struct rn_case *c, struct es_params *p, const char *tsv, uint64_t seed, const struct rn_names *names);
+/* Under which prefixes the table holds all names of the list; false: some are missing. */
+bool rn_find_names(struct es_params *p, const struct es_gen_param *list, int n, struct rn_names *names);
+int rn_find_param(struct es_params *p, const struct rn_names *names, const char *name); /* -1: not there */
+/* The golden name of an entry; false: it is outside of the prefix. */
+bool rn_golden_name(const struct rn_names *names, const struct es_param *e, char *name, size_t size);
 /* Offset and scale that reproduce an entry's listed values: the file's, or those of the rule of names. */
 void rn_entry_rule(const struct es_gen_param *e, uint64_t seed, double *offset, double *scale);
 /* A list of parameters; NULL: skipped. */
