@@ -20,8 +20,9 @@ struct js {
     char *str;  /* strings; points into the document */
     char *key;  /* in an object */
     int64_t n;  /* members */
-    struct js *first, *next;
-    bool used; /* for a check that everything was looked at */
+    struct js *first, *next, *parent;
+    bool used;   /* for a check that everything was looked at */
+    int settled; /* the same, value by value (tests/golden/runner) */
 };
 
 struct js_block {
@@ -93,6 +94,7 @@ static inline struct js *js_parse(struct js_doc *d) {
             }
             *tail = js_parse(d);
             (*tail)->key = key;
+            (*tail)->parent = v;
             tail = &(*tail)->next;
             d->at = js_space(d->at);
             if (*d->at == ',') d->at = js_space(d->at + 1);

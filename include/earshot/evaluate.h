@@ -11,7 +11,7 @@
  * Everything is exact: no grid of thresholds. Counts are integers; classes are processed independently, in
  * parallel (OpenMP), and combined in class order, so every digit is the same for any number of threads.
  *
- * Collectivity: none; a job calls from rank 0, or from any rank with the same result.
+ * Collectivity: none, unless es_evalset_share made a set shared.
  */
 #ifndef EARSHOT_EVALUATE_H
 #define EARSHOT_EVALUATE_H
@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "earshot/comm.h"
 #include "earshot/err.h"
 #include "earshot/json.h"
 #include "earshot/scores.h"
@@ -27,10 +28,11 @@
 struct es_evalset; /* opaque */
 
 struct es_evalset_params { /* {0}: what DCASE code does */
-    bool keep_empty; /* keep clips without an event of an evaluated class; default: dropped, their duration
+    bool keep_empty;    /* keep clips without an event of an evaluated class; default: dropped, their duration
                         too */
-    bool subset;     /* leave out scores of clips the truth does not list, instead of refusing them */
-    int n_classes;   /* classes to evaluate, in this order; events of other classes are ignored */
+    bool subset;        /* leave out scores of clips the truth does not list, instead of refusing them */
+    bool allow_missing; /* leave out what one side lacks, and count it, instead of refusing it */
+    int n_classes;      /* classes to evaluate, in this order; events of other classes are ignored */
     const char *const *classes; /* NULL: those with an event, in order of the score columns */
 };
 
@@ -41,6 +43,28 @@ struct es_evalset_params { /* {0}: what DCASE code does */
 int es_evalset_new(struct es_evalset **set, const struct es_scores *scores, const struct es_truth *truth,
                    const struct es_evalset_params *params, struct es_err *err);
 void es_evalset_free(struct es_evalset **set);
+
+/* Shares the classes of a set out to the ranks of comm (borrowed), all of which hold the same set: from here on es_psds_new, es_f1_new,
+ * es_auroc_new and es_evaluation_new on it are collective, with the same result everywhere. Samples of it are not shared. */
+void es_evalset_share(struct es_evalset *set, const struct es_comm *comm);
+
+/* What params.allow_missing left out. */
+struct es_evalset_missing {
+    int64_t labels, label_events; /* labels without a score column, and their events */
+    int64_t classes;              /* listed classes without column or event */
+    int64_t clips_without_scores; /* of truth, with their events */
+    int64_t clips_without_truth;  /* of scores */
+    int64_t clips_without_duration;
+    int64_t empty_events;  /* of length 0 */
+    int64_t joined_events; /* that overlapped or touched an earlier one of their class */
+};
+struct es_evalset_missing es_evalset_missing(const struct es_evalset *set);
+
+/* Clips index[0..n) of the set, any number of times each: a bootstrap sample. Clips drawn twice count twice. Classes without an
+ * event have ratios of 0. The parent must outlive it. */
+int es_evalset_resample(struct es_evalset **out, const struct es_evalset *set, const int64_t *index,
+                        int64_t n, struct es_err *err);
+const char *es_evalset_clip_id(const struct es_evalset *set, int64_t i);
 int es_evalset_classes(const struct es_evalset *set);
 const char *es_evalset_class_name(const struct es_evalset *set, int i_class);
 int64_t es_evalset_clips(const struct es_evalset *set);
@@ -76,6 +100,7 @@ struct es_f1_params {
     double cttc;     /* curves only; NAN: cross triggers are not counted */
     double onset_collar_s, offset_collar_s, offset_collar_rate; /* collar: rate times the event's length */
     double segment_s;                                           /* segment */
+    const double *class_threshold; /* [n_classes], for `fixed` in place of one threshold; NULL: none */
 };
 /* Challenge values: 0.5, 0.5, no cttc; 0.2 s, 0.2 s, 0.2; 1 s. */
 struct es_f1_params es_f1_params_default(void);

@@ -76,6 +76,12 @@ struct es_tape_stats {
 int es_tape_n_stats(const struct es_tape *t);
 struct es_tape_stats es_tape_stats_at(const struct es_tape *t, int i);
 
+/* Points inside a network (a block's output, a projection): forward code names them with es_tape_point, and somebody may watch.
+ * index: of a block, -1 elsewhere. Nothing happens on a dry tape, or when nobody watches; x must not be kept. */
+typedef void (*es_watch_fn)(void *ctx, const char *point, int index, const struct es_tensor *x);
+void es_tape_watch(struct es_tape *t, es_watch_fn watch, void *ctx);
+void es_tape_point(const struct es_tape *t, const char *point, int index, const struct es_tensor *x);
+
 /* ---- for implementations of operations (src/tensor/ops_*.c) */
 typedef void (*es_backward_fn)(struct es_tape *t, void *saved);
 /* New output tensor; uninitialised. Its needs_grad is set by es_tape_push. */

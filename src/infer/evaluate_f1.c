@@ -166,8 +166,17 @@ static int f1_class(struct stat_ws *ws, const struct es_evalset *set, int i_clas
     const struct f1_job *job = ctx;
     ES_TRY(stat_curve(ws, set, i_class, job->kind, job->params, err));
     const struct es_curve c = view(ws, set, i_class, job->kind);
-    job->f1->fixed[i_class] = value_at(&c, es_curve_at(&c, job->threshold), job->threshold);
+    const double th = job->params->class_threshold ? job->params->class_threshold[i_class] : job->threshold;
+    job->f1->fixed[i_class] = value_at(&c, es_curve_at(&c, th), th);
     job->f1->best[i_class] = best_of(&c);
+    return 0;
+}
+
+int f1_class_best(struct stat_ws *ws, const struct es_evalset *set, int i_class, enum es_f1_kind kind,
+                  const struct es_f1_params *params, struct es_f1_value *best, struct es_err *err) {
+    ES_TRY(stat_curve(ws, set, i_class, kind, params, err));
+    const struct es_curve c = view(ws, set, i_class, kind);
+    *best = best_of(&c);
     return 0;
 }
 
@@ -186,6 +195,8 @@ int es_f1_new(struct es_f1 **out, const struct es_evalset *set, enum es_f1_kind 
     ES_GO(evalset_copy_names(&f1->class_name, set, err));
     struct f1_job job = {.f1 = f1, .kind = kind, .params = params, .threshold = threshold};
     ES_GO(stat_each_class(set, stat_capacity(set, kind, params), f1_class, &job, err));
+    ES_GO(stat_gather(set, f1->fixed, sizeof *f1->fixed, err));
+    ES_GO(stat_gather(set, f1->best, sizeof *f1->best, err));
     average(f1->fixed, K, &f1->fixed_macro, &f1->fixed_micro);
     average(f1->best, K, &f1->best_macro, &f1->best_micro);
 done:

@@ -32,6 +32,9 @@ struct es_evalset {
     int64_t *n_ref;
     double *t_ref_s;
     double dur_s; /* of all clips */
+    struct es_evalset_missing missing;
+    bool is_sample;             /* class_name, column and events belong to another set */
+    const struct es_comm *comm; /* ranks that share the classes out; NULL: none */
 };
 
 /* rint(x * 1e6), half to even, without a call: adding 1.5 * 2^52 leaves no fraction (|x| < 2e9 s). Comparing
@@ -189,17 +192,33 @@ double stat_score(uint64_t key, bool narrow);
 /* Room for n more changes of cross triggers. */
 int stat_reserve_ct(struct stat_ws *ws, int64_t n, struct es_err *err);
 
-/* Calls fn for every class, in parallel, each thread with a workspace for cap items. The error of the first
- * class that failed. */
+/* Calls fn for every class of this rank, in parallel, each thread with a workspace for cap items. The error of the first class that
+ * failed, agreed on. */
 typedef int (*stat_class_fn)(struct stat_ws *ws, const struct es_evalset *set, int i_class, void *ctx,
                              struct es_err *err);
 int stat_each_class(const struct es_evalset *set, int64_t cap, stat_class_fn fn, void *ctx,
                     struct es_err *err);
 
+/* Afterwards: the items of all classes, array [n_classes] of so many bytes each, to all ranks. */
+int stat_gather(const struct es_evalset *set, void *array, size_t item_bytes, struct es_err *err);
+/* The rank that computed a class. */
+int stat_owner(const struct es_evalset *set, int i_class);
+
 /* ---- segments (segments.c): labels and scores of all segments of a class */
 int64_t segments_count(const struct es_evalset *set, double segment_s);
 int segments_class(struct stat_ws *ws, const struct es_evalset *set, int i_class, double segment_s,
                    struct es_err *err);
+
+/* From the class curves of psds to its values and its effective curve. */
+struct es_psds;
+int psds_finish(struct es_psds *psds, double alpha_st, double efpr_max, struct es_err *err);
+
+/* PSDS of one class, and its best F1, with the caller's workspace. */
+struct es_psds_params;
+int psds_class_value(struct stat_ws *ws, const struct es_evalset *set, int i_class,
+                     const struct es_psds_params *p, double *value, struct es_err *err);
+int f1_class_best(struct stat_ws *ws, const struct es_evalset *set, int i_class, enum es_f1_kind kind,
+                  const struct es_f1_params *params, struct es_f1_value *best, struct es_err *err);
 
 /* The curve of a class in ws, whatever the kind. */
 int stat_curve(struct stat_ws *ws, const struct es_evalset *set, int i_class, enum es_f1_kind kind,

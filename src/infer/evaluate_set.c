@@ -6,6 +6,8 @@
 #include "earshot/mem.h"
 #include "evaluate_impl.h"
 
+enum { NO_COLUMN = -2 }; /* in class_of_label */
+
 struct building { /* what is known while the set is made */
     struct es_evalset *set;
     const struct es_scores *scores;
@@ -32,16 +34,23 @@ static int find_classes(struct building *b, struct es_err *err) {
         return -ES_EIO;
     for (int64_t i = 0; i < n_labels; i++) {
         b->class_of_label[i] = -1;
-        if (es_scores_class(sc, es_names_get(b->truth->labels, i)) < 0)
+        if (es_scores_class(sc, es_names_get(b->truth->labels, i)) >= 0) continue;
+        if (!b->params->allow_missing)
             return es_err_set(
                 err, ES_EDATA,
                 "%s: label '%s': got no column of that name in %s; want a score for every label",
                 b->truth->source, es_names_get(b->truth->labels, i), sc->source);
+        set->missing.labels++;
+        b->class_of_label[i] = NO_COLUMN;
     }
     for (int k = 0; k < n_max; k++) {
         const char *name = b->params->classes ? b->params->classes[k] : sc->classes[k];
         const int column = es_scores_class(sc, name);
         const int64_t label = es_names_find(b->truth->labels, name);
+        if ((column < 0 || label < 0) && b->params->classes && b->params->allow_missing) {
+            set->missing.classes++;
+            continue;
+        }
         if (column < 0)
             return es_err_set(err, ES_EDATA, "%s: class '%s': got no column of that name", sc->source, name);
         if (label < 0 && !b->params->classes) continue;
@@ -75,28 +84,43 @@ static int match_clips(struct building *b, struct es_err *err) {
     }
     for (int64_t i = 0; i < n_truth; i++) {
         const char *id = es_names_get(tr->clips, i);
+        const bool has_duration = !isnan(es_truth_duration_of(tr, id));
         b->clip_of_truth[i] = es_names_find(b->ids, id);
+        if (b->params->allow_missing && (b->clip_of_truth[i] < 0 || !has_duration)) {
+            b->set->missing.clips_without_scores += b->clip_of_truth[i] < 0;
+            b->set->missing.clips_without_duration += !has_duration;
+            b->clip_of_truth[i] = -1;
+            continue;
+        }
         if (b->clip_of_truth[i] < 0)
             return es_err_set(err, ES_EDATA,
                               "%s: clip '%s': got no scores for it in %s; want the same clips in both",
                               tr->source, id, sc->source);
         b->listed[b->clip_of_truth[i]] = true;
-        if (isnan(es_truth_duration_of(tr, id)))
+        if (!has_duration)
             return es_err_set(err, ES_EDATA, "%s: clip '%s': got no duration for it", tr->dur_source, id);
     }
-    for (int64_t i = 0; i < sc->n_clips && !b->params->subset; i++)
+    for (int64_t i = 0; i < sc->n_clips; i++) b->set->missing.clips_without_truth += !b->listed[i];
+    if (b->params->subset || b->params->allow_missing) return 0;
+    for (int64_t i = 0; i < sc->n_clips; i++)
         if (!b->listed[i])
             return es_err_set(
                 err, ES_EDATA,
                 "%s: clip '%s': got scores for a clip that %s does not list; want the same clips in "
                 "both",
                 sc->source, sc->clips[i].id, tr->source);
-    for (int64_t i = 0; i < es_names_count(tr->dur_clips) && !b->params->subset; i++)
+    for (int64_t i = 0; i < es_names_count(tr->dur_clips); i++)
         if (es_names_find(b->ids, es_names_get(tr->dur_clips, i)) < 0)
             return es_err_set(err, ES_EDATA,
                               "%s: clip '%s': got no scores for it in %s; want the same clips in both",
                               tr->dur_source, es_names_get(tr->dur_clips, i), sc->source);
     return 0;
+}
+
+/* Is the event left out? */
+static bool left_out(const struct building *b, const struct es_truth_event *e) {
+    return b->class_of_label[e->label] < 0 || b->clip_of_truth[e->clip] < 0 ||
+           (b->params->allow_missing && e->offset_s == e->onset_s);
 }
 
 /* Events of evaluated classes, by clip of scores. */
@@ -106,12 +130,15 @@ static int place_events(struct building *b, struct es_err *err) {
     int64_t *at = b->clip_at;
     for (int64_t i = 0; i < tr->n_events; i++) {
         const struct es_truth_event *e = &tr->events[i];
-        if (!(e->onset_s >= 0 && e->offset_s > e->onset_s && isfinite(e->offset_s)))
+        const bool empty = b->params->allow_missing && e->offset_s == e->onset_s;
+        set->missing.empty_events += empty;
+        set->missing.label_events += b->class_of_label[e->label] == NO_COLUMN;
+        if (!(e->onset_s >= 0 && (e->offset_s > e->onset_s || empty) && isfinite(e->offset_s)))
             return es_err_set(err, ES_EDATA,
                               "%s: row %lld: got an event from %g to %g s; want 0 <= onset < offset",
                               tr->source, (long long)e->row, e->onset_s, e->offset_s);
+        if (left_out(b, e)) continue;
         const int k = b->class_of_label[e->label];
-        if (k < 0) continue;
         set->n_ref[k]++;
         set->t_ref_s[k] += e->offset_s - e->onset_s;
         at[b->clip_of_truth[e->clip] + 1]++;
@@ -123,8 +150,8 @@ static int place_events(struct building *b, struct es_err *err) {
     for (int64_t i = tr->n_events - 1; i >= 0;
          i--) { /* backwards: at[c + 1] ends as the first place of clip c */
         const struct es_truth_event *e = &tr->events[i];
+        if (left_out(b, e)) continue;
         const int k = b->class_of_label[e->label];
-        if (k < 0) continue;
         set->events[--at[b->clip_of_truth[e->clip] + 1]] =
             (struct eval_event){.i_class = k, .onset_s = e->onset_s, .offset_s = e->offset_s, .row = e->row};
     }
@@ -138,10 +165,22 @@ static int compare_events(const void *x, const void *y) {
     return a->row < b->row ? -1 : a->row > b->row;
 }
 
-/* Orders the events of a clip and refuses overlaps. */
-static int order_events(const struct building *b, struct eval_event *ev, int n, struct es_err *err) {
-    qsort(ev, (size_t)n, sizeof *ev, compare_events);
-    for (int i = 1; i < n; i++)
+/* Orders the events of a clip and refuses overlaps, or joins them; *n of them are left. */
+static int order_events(const struct building *b, struct eval_event *ev, int *n, struct es_err *err) {
+    const int given = *n;
+    qsort(ev, (size_t)given, sizeof *ev, compare_events);
+    if (b->params->allow_missing && given > 0) {
+        int last = 0;
+        for (int i = 1; i < given; i++) {
+            if (ev[i].i_class != ev[last].i_class || ev[i].onset_s > ev[last].offset_s)
+                ev[++last] = ev[i];
+            else if (ev[i].offset_s > ev[last].offset_s)
+                ev[last].offset_s = ev[i].offset_s;
+        }
+        *n = last + 1;
+        b->set->missing.joined_events += given - *n;
+    }
+    for (int i = 1; i < *n; i++)
         if (ev[i].i_class == ev[i - 1].i_class && ev[i].onset_s <= ev[i - 1].offset_s)
             return es_err_set(
                 err, ES_EDATA,
@@ -194,15 +233,46 @@ static int make_clips(struct building *b, struct es_err *err) {
         *clip = (struct eval_clip){
             .source = i, .n_frames = c->n_frames, .edges_s = c->edges_s, .ev_begin = begin, .ev_end = end};
         clip->dur_s = es_truth_duration_of(b->truth, c->id);
-        const int n = es_int_from_i64(end - begin);
+        int n = es_int_from_i64(end - begin);
         ES_TRY(check_clip(b, clip, err));
-        ES_TRY(order_events(b, set->events + begin, n, err));
+        ES_TRY(order_events(b, set->events + begin, &n, err));
+        clip->ev_end = begin + n;
         set->dur_s += clip->dur_s;
         set->n_frames += clip->n_frames;
         if (clip->n_frames > set->n_frames_max) set->n_frames_max = clip->n_frames;
         if (n > set->n_clip_events_max) set->n_clip_events_max = n;
     }
     return 0;
+}
+
+/* Numbers and lengths of events from the clips. */
+static void count_events(struct es_evalset *set) {
+    for (int k = 0; k < set->n_classes; k++) set->n_ref[k] = 0, set->t_ref_s[k] = 0;
+    for (int64_t i = 0; i < set->n_clips; i++)
+        for (int64_t e = set->clips[i].ev_begin; e < set->clips[i].ev_end; e++) {
+            const struct eval_event *ev = &set->events[e];
+            set->n_ref[ev->i_class]++;
+            set->t_ref_s[ev->i_class] += ev->offset_s - ev->onset_s;
+        }
+}
+
+/* Classes whose every event was left out have gone, too. */
+static void drop_empty_classes(struct es_evalset *set) {
+    int n = 0;
+    int *now = set->column; /* compacted in step with the events' classes: few classes, few events */
+    for (int k = 0; k < set->n_classes; k++) {
+        if (set->n_ref[k] == 0) {
+            set->missing.classes++;
+            continue;
+        }
+        for (int64_t e = 0; n < k && e < set->n_events; e++)
+            if (set->events[e].i_class == k) set->events[e].i_class = n;
+        set->class_name[n] = set->class_name[k];
+        now[n] = set->column[k];
+        set->n_ref[n] = set->n_ref[k];
+        set->t_ref_s[n++] = set->t_ref_s[k];
+    }
+    set->n_classes = n;
 }
 
 int es_evalset_new(struct es_evalset **out, const struct es_scores *scores, const struct es_truth *truth,
@@ -215,7 +285,13 @@ int es_evalset_new(struct es_evalset **out, const struct es_scores *scores, cons
     ES_GO(find_classes(&b, err));
     ES_GO(match_clips(&b, err));
     ES_GO(place_events(&b, err));
+    if (params->allow_missing) drop_empty_classes(b.set);
+    if (b.set->n_classes == 0) {
+        rc = es_err_set(err, ES_EDATA, "%s: got no event with scores, want at least one", truth->source);
+        goto done;
+    }
     ES_GO(make_clips(&b, err));
+    if (b.set->missing.joined_events > 0) count_events(b.set);
 done:
     es_free(&b.listed);
     es_free(&b.clip_at);
@@ -229,12 +305,52 @@ done:
 void es_evalset_free(struct es_evalset **set) {
     if (!*set) return;
     es_free(&(*set)->clips);
-    es_free(&(*set)->events);
     es_free(&(*set)->t_ref_s);
     es_free(&(*set)->n_ref);
-    es_free(&(*set)->column);
-    es_free(&(*set)->class_name);
+    if (!(*set)->is_sample) {
+        es_free(&(*set)->events);
+        es_free(&(*set)->column);
+        es_free(&(*set)->class_name);
+    }
     es_free(set);
+}
+
+int es_evalset_resample(struct es_evalset **out, const struct es_evalset *set, const int64_t *index,
+                        int64_t n, struct es_err *err) {
+    struct es_evalset *s = *out = es_alloc(1, sizeof *s, err);
+    if (!s) return -ES_EIO;
+    *s = *set;
+    s->is_sample = true;
+    s->comm = NULL;
+    s->n_clips = n;
+    s->n_frames = 0;
+    s->dur_s = 0;
+    s->clips = es_alloc((size_t)n, sizeof *s->clips, err);
+    s->n_ref = es_alloc((size_t)set->n_classes, sizeof *s->n_ref, err);
+    s->t_ref_s = es_alloc((size_t)set->n_classes, sizeof *s->t_ref_s, err);
+    if (!s->clips || !s->n_ref || !s->t_ref_s) {
+        es_evalset_free(out);
+        return -ES_EIO;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        ES_ASSERT(index[i] >= 0 && index[i] < set->n_clips);
+        s->clips[i] = set->clips[index[i]];
+        s->n_frames += s->clips[i].n_frames;
+        s->dur_s += s->clips[i].dur_s;
+    }
+    count_events(s);
+    return 0;
+}
+
+void es_evalset_share(struct es_evalset *set, const struct es_comm *comm) {
+    set->comm = comm;
+}
+
+struct es_evalset_missing es_evalset_missing(const struct es_evalset *set) {
+    return set->missing;
+}
+const char *es_evalset_clip_id(const struct es_evalset *set, int64_t i) {
+    return set->scores->clips[set->clips[i].source].id;
 }
 
 int es_evalset_classes(const struct es_evalset *set) {

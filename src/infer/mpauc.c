@@ -44,7 +44,12 @@ static int auroc_class(struct stat_ws *ws, const struct es_evalset *set, int i_c
     const int64_t last = ws->n_levels - 1; /* all segments are active there */
     c->n_positive = last < 0 ? 0 : ws->tp[last];
     c->n_segments = last < 0 ? 0 : c->n_positive + ws->fp[last];
-    if (c->n_positive == 0 || c->n_positive == c->n_segments)
+    const bool defined = c->n_positive > 0 && c->n_positive < c->n_segments;
+    if (!defined && set->is_sample) {
+        c->linear = c->staircase = (double)NAN;
+        return 0;
+    }
+    if (!defined)
         return es_err_set(
             err, ES_EDATA,
             "class '%s': got %lld positive of %lld segments; want positive and negative ones for an area "
@@ -73,12 +78,16 @@ int es_auroc_new(struct es_auroc **out, const struct es_evalset *set, const stru
     ES_GO(evalset_copy_names(&a->class_name, set, err));
     struct auroc_job job = {.auroc = a, .params = params};
     ES_GO(stat_each_class(set, segments_count(set, params->segment_s), auroc_class, &job, err));
+    ES_GO(stat_gather(set, a->classes, sizeof *a->classes, err));
+    int n = 0;
     for (int k = 0; k < K; k++) {
+        if (isnan(a->classes[k].linear)) continue; /* in a sample */
         a->linear += a->classes[k].linear;
         a->staircase += a->classes[k].staircase;
+        n++;
     }
-    a->linear /= K;
-    a->staircase /= K;
+    a->linear = n > 0 ? a->linear / n : (double)NAN;
+    a->staircase = n > 0 ? a->staircase / n : (double)NAN;
 done:
     if (rc < 0) es_auroc_free(out);
     return rc;

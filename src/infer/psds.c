@@ -73,9 +73,8 @@ static int compare_points(const void *x, const void *y) {
 }
 
 struct psds_job {
-    struct es_psds *psds;
+    struct es_roc *roc; /* [n_classes] */
     const struct es_psds_params *params;
-    struct es_f1_params counting;
 };
 
 /* Operating points with efpr <= efpr_max into *point; all of them, or only those no earlier one stands in for
@@ -109,15 +108,16 @@ static int64_t operating_points(const struct stat_ws *ws, const struct es_evalse
     return n;
 }
 
-static int psds_class(struct stat_ws *ws, const struct es_evalset *set, int i_class, void *ctx,
-                      struct es_err *err) {
-    const struct psds_job *job = ctx;
-    const struct es_psds_params *p = job->params;
-    struct es_roc *roc = &job->psds->class_roc[i_class];
+static int class_roc(struct stat_ws *ws, const struct es_evalset *set, int i_class,
+                     const struct es_psds_params *p, struct es_roc *roc, struct es_err *err) {
+    struct es_f1_params counting = es_f1_params_default();
+    counting.dtc = p->dtc;
+    counting.gtc = p->gtc;
+    counting.cttc = p->cttc;
     int rc = -ES_EIO;
     int64_t *n_ct = es_alloc((size_t)set->n_classes, sizeof *n_ct, err);
     if (!n_ct) goto done;
-    ES_GO(stat_curve(ws, set, i_class, ES_F1_INTERSECTION, &job->counting, err));
+    ES_GO(stat_curve(ws, set, i_class, ES_F1_INTERSECTION, &counting, err));
     struct point *point = (void *)ws->spare; /* cap + 1 of them */
     const int64_t n = operating_points(ws, set, i_class, p, n_ct, point);
     qsort(point, (size_t)n, sizeof *point, compare_points);
@@ -128,12 +128,26 @@ static int psds_class(struct stat_ws *ws, const struct es_evalset *set, int i_cl
         highest = point[i].tp;
         if (roc->n > 0 && roc->x[roc->n - 1] == point[i].efpr) roc->n--; /* of one efpr the last */
         roc->x[roc->n] = point[i].efpr;
-        roc->y[roc->n] = point[i].tp / (double)set->n_ref[i_class];
+        roc->y[roc->n] = point[i].tp / fmax((double)set->n_ref[i_class], 1);
         roc->score[roc->n++] = point[i].order == 0 ? HUGE_VAL : ws->score[point[i].order - 1];
     }
-    job->psds->class_value[i_class] = area(roc, p->efpr_max) / p->efpr_max;
 done:
     es_free(&n_ct);
+    return rc;
+}
+
+static int psds_class(struct stat_ws *ws, const struct es_evalset *set, int i_class, void *ctx,
+                      struct es_err *err) {
+    const struct psds_job *job = ctx;
+    return class_roc(ws, set, i_class, job->params, &job->roc[i_class], err);
+}
+
+int psds_class_value(struct stat_ws *ws, const struct es_evalset *set, int i_class,
+                     const struct es_psds_params *p, double *value, struct es_err *err) {
+    struct es_roc roc = {0};
+    const int rc = class_roc(ws, set, i_class, p, &roc, err);
+    *value = rc == 0 ? area(&roc, p->efpr_max) / p->efpr_max : 0;
+    roc_free(&roc);
     return rc;
 }
 
@@ -143,7 +157,7 @@ static int compare_doubles(const void *x, const void *y) {
 }
 
 /* Mean less alpha_st standard deviations of all class curves, at every efpr where one of them steps. */
-static int effective_roc(struct es_psds *psds, const struct es_psds_params *p, struct es_err *err) {
+static int effective_roc(struct es_psds *psds, double alpha_st, double efpr_max, struct es_err *err) {
     const int K = psds->n_classes;
     struct es_roc *roc = &psds->roc;
     int64_t n = 0;
@@ -173,14 +187,53 @@ static int effective_roc(struct es_psds *psds, const struct es_psds_params *p, s
             double d = psds->class_roc[k].y[at[k] - 1] - mean;
             variance += d * d;
         }
-        roc->y[i] = fmax(0, mean - p->alpha_st * sqrt(variance / K));
+        roc->y[i] = fmax(0, mean - alpha_st * sqrt(variance / K));
     }
-    roc->x[roc->n] = p->efpr_max;
+    roc->x[roc->n] = efpr_max;
     roc->y[roc->n] = roc->y[roc->n - 1];
     roc->n++;
     rc = 0;
 done:
     es_free(&at);
+    return rc;
+}
+
+/* From the class curves to everything else. */
+int psds_finish(struct es_psds *psds, double alpha_st, double efpr_max, struct es_err *err) {
+    psds->macro = 0;
+    for (int k = 0; k < psds->n_classes; k++) {
+        psds->class_value[k] = area(&psds->class_roc[k], efpr_max) / efpr_max;
+        psds->macro += psds->class_value[k];
+    }
+    psds->macro /= psds->n_classes;
+    ES_TRY(effective_roc(psds, alpha_st, efpr_max, err));
+    psds->value = area(&psds->roc, efpr_max) / efpr_max;
+    return 0;
+}
+
+/* Class curves to all ranks. */
+static int gather_rocs(struct es_psds *psds, const struct es_evalset *set, struct es_err *err) {
+    const int K = set->n_classes;
+    if (!set->comm || es_comm_size(set->comm) == 1) return 0;
+    int64_t *n = es_alloc((size_t)K, sizeof *n, err);
+    int rc = es_err_agree_all(set->comm, n ? 0 : -ES_EIO, err);
+    if (rc < 0) goto done;
+    for (int k = 0; k < K; k++) n[k] = psds->class_roc[k].n;
+    ES_GO(stat_gather(set, n, sizeof *n, err));
+    for (int k = 0; k < K && rc == 0; k++)
+        if (stat_owner(set, k) != es_comm_rank(set->comm)) {
+            rc = roc_alloc(&psds->class_roc[k], n[k], true, err);
+            psds->class_roc[k].n = n[k];
+        }
+    ES_GO(es_err_agree_all(set->comm, rc, err));
+    for (int k = 0; k < K; k++) {
+        struct es_roc *roc = &psds->class_roc[k];
+        double *part[3] = {roc->x, roc->y, roc->score};
+        for (int i = 0; i < 3; i++)
+            es_comm_bcast_all(set->comm, part[i], (size_t)n[k] * sizeof(double), stat_owner(set, k));
+    }
+done:
+    es_free(&n);
     return rc;
 }
 
@@ -196,15 +249,10 @@ int es_psds_new(struct es_psds **out, const struct es_evalset *set, const struct
     psds->class_roc = es_alloc((size_t)set->n_classes, sizeof *psds->class_roc, err);
     if (!psds->class_value || !psds->class_roc) goto done;
     ES_GO(evalset_copy_names(&psds->class_name, set, err));
-    struct psds_job job = {.psds = psds, .params = params, .counting = es_f1_params_default()};
-    job.counting.dtc = params->dtc;
-    job.counting.gtc = params->gtc;
-    job.counting.cttc = params->cttc;
+    struct psds_job job = {.roc = psds->class_roc, .params = params};
     ES_GO(stat_each_class(set, set->n_frames, psds_class, &job, err));
-    for (int k = 0; k < set->n_classes; k++) psds->macro += psds->class_value[k];
-    psds->macro /= set->n_classes;
-    ES_GO(effective_roc(psds, params, err));
-    psds->value = area(&psds->roc, params->efpr_max) / params->efpr_max;
+    ES_GO(gather_rocs(psds, set, err));
+    ES_GO(psds_finish(psds, params->alpha_st, params->efpr_max, err));
 done:
     if (rc < 0) es_psds_free(out);
     return rc;

@@ -245,16 +245,21 @@ done:
     return rc;
 }
 
+int stat_owner(const struct es_evalset *set, int i_class) {
+    return set->comm ? i_class % es_comm_size(set->comm) : 0;
+}
+
 int stat_each_class(const struct es_evalset *set, int64_t cap, stat_class_fn fn, void *ctx,
                     struct es_err *err) {
+    const int size = set->comm ? es_comm_size(set->comm) : 1, rank = set->comm ? es_comm_rank(set->comm) : 0;
     int rc = 0, failed = set->n_classes; /* the class rc belongs to */
 #pragma omp parallel
     {
         struct es_err mine = {0};
         struct stat_ws ws;
         const int ws_rc = stat_ws_init(&ws, set, cap, &mine);
-#pragma omp for schedule(static, 1)
-        for (int k = 0; k < set->n_classes; k++) {
+#pragma omp for schedule(dynamic, 1)
+        for (int k = rank; k < set->n_classes; k += size) {
             int my_rc = ws_rc < 0 ? ws_rc : fn(&ws, set, k, ctx, &mine);
             if (my_rc >= 0) continue;
 #pragma omp critical(es_stat_each_class)
@@ -265,5 +270,18 @@ int stat_each_class(const struct es_evalset *set, int64_t cap, stat_class_fn fn,
         }
         if (ws_rc == 0) stat_ws_fini(&ws);
     }
-    return rc;
+    return set->comm ? es_err_agree_all(set->comm, rc, err) : rc;
+}
+
+int stat_gather(const struct es_evalset *set, void *array, size_t item_bytes, struct es_err *err) {
+    const int K = set->n_classes, size = set->comm ? es_comm_size(set->comm) : 1;
+    if (size == 1) return 0;
+    char *to = array, *all = es_alloc((size_t)size * (size_t)K, item_bytes, err);
+    ES_TRY(es_err_agree_all(set->comm, all ? 0 : -ES_EIO, err));
+    es_comm_allgather_all(set->comm, array, (size_t)K * item_bytes, all);
+    for (int k = 0; k < K; k++)
+        memcpy(to + (size_t)k * item_bytes,
+               all + ((size_t)stat_owner(set, k) * (size_t)K + (size_t)k) * item_bytes, item_bytes);
+    es_free(&all);
+    return 0;
 }

@@ -42,9 +42,16 @@ static struct es_tensor *atst_forward(const void *indices, const struct es_trans
         es_op_reshape(t, features, 3, (int64_t[]){features->shape[0], c->n_mels, features->shape[3]});
     x = nn_next(t, x, es_op_patchify(t, x, PATCH_FRAMES));
     x = nn_next(t, x, nn_apply(t, a->patch, x));
+    es_tape_point(t, "patch_embed", -1, x);
     x = nn_next(t, x, es_op_add_rows(t, x, es_tape_param(t, a->pos_embed), 1));
-    for (int i = 0; i < c->depth; i++) x = vit_block_forward(&a->block[i], t, x, c->heads, c->ln_eps);
-    return nn_next(t, x, nn_apply_norm(t, a->norm, x, c->ln_eps));
+    es_tape_point(t, "tokens_in", -1, x);
+    for (int i = 0; i < c->depth; i++) {
+        x = vit_block_forward(&a->block[i], t, x, c->heads, c->ln_eps);
+        es_tape_point(t, "block", i, x);
+    }
+    x = nn_next(t, x, nn_apply_norm(t, a->norm, x, c->ln_eps));
+    es_tape_point(t, "norm_frame", -1, x);
+    return x;
 }
 
 static int atst_depth_index(const struct es_transformer_config *c, const char *rest) {

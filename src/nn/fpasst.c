@@ -64,12 +64,14 @@ static int64_t time_offset(const struct fpasst *f, struct es_tape *t, int64_t to
 
 static struct es_tensor *fpasst_forward(const void *indices, const struct es_transformer_config *c,
                                         struct es_tape *t, struct es_tensor *features) {
+    static const char *const point[3] = {"conv_in_1", "conv_in_2", "conv_in_3"};
     const struct fpasst *f = indices;
     struct es_tensor *x = features;
     ES_ASSERT(x->ndim == 4 && x->shape[1] == 1 && x->shape[2] == c->n_mels);
     for (int i = 0; i < 3; i++) {
         struct es_tensor *w = es_tape_param(t, f->conv[i].w), *b = es_tape_param(t, f->conv[i].b);
         x = nn_next(t, x, es_op_conv2d_strided(t, x, w, b, stem_stride[i], 1));
+        es_tape_point(t, point[i], -1, x);
         x = nn_next(t, x, es_op_gelu(t, x));
     }
     /* QUIRK (models/fpasst): channel c, band f of the stem becomes row 32 c + f of [16, 128]: the same memory. The patch
@@ -77,12 +79,18 @@ static struct es_tensor *fpasst_forward(const void *indices, const struct es_tra
     x = es_op_reshape(t, x, 3, (int64_t[]){x->shape[0], x->shape[1] * x->shape[2], x->shape[3]});
     x = nn_next(t, x, es_op_taps(t, x, TAPS));
     x = nn_next(t, x, nn_apply(t, f->patch, x));
+    es_tape_point(t, "patch_embed", -1, x);
     struct es_token_params p = {es_tape_param(t, f->cls), es_tape_param(t, f->dist),
                                 es_tape_param(t, f->prefix), es_tape_param(t, f->freq),
                                 es_tape_param(t, f->time)};
     x = nn_next(t, x, es_op_tokens(t, x, &p, time_offset(f, t, x->shape[1])));
-    for (int i = 0; i < c->depth; i++) x = vit_block_forward(&f->block[i], t, x, c->heads, c->ln_eps);
+    es_tape_point(t, "tokens_in", -1, x);
+    for (int i = 0; i < c->depth; i++) {
+        x = vit_block_forward(&f->block[i], t, x, c->heads, c->ln_eps);
+        es_tape_point(t, "block", i, x);
+    }
     x = nn_next(t, x, nn_apply_norm(t, f->norm, x, c->ln_eps));
+    es_tape_point(t, "norm", -1, x);
     return nn_next(t, x, es_op_skip_rows(t, x, PREFIX));
 }
 

@@ -32,6 +32,8 @@ struct es_tape {
     float one;
     struct es_tensor **inputs; /* that need gradients */
     int n_inputs;
+    es_watch_fn watch;
+    void *watch_ctx;
 };
 
 int es_tape_new(struct es_tape **t, const struct es_tape_params *tp, struct es_err *err) {
@@ -90,6 +92,15 @@ bool es_tape_train(const struct es_tape *t) {
 }
 bool es_tape_record(const struct es_tape *t) {
     return t->tp.record;
+}
+
+void es_tape_watch(struct es_tape *t, es_watch_fn watch, void *ctx) {
+    t->watch = watch;
+    t->watch_ctx = ctx;
+}
+
+void es_tape_point(const struct es_tape *t, const char *point, int index, const struct es_tensor *x) {
+    if (t->watch && !t->dry) t->watch(t->watch_ctx, point, index, x);
 }
 
 static struct es_tensor *new_tensor(struct es_tape *t, const char *name, int ndim, const int64_t *shape) {

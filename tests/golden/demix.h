@@ -11,7 +11,7 @@
 
 #include "earshot/plan.h"
 
-#define ES_DEMIX_MAX 16
+#define ES_DEMIX_MAX 64
 
 /* A x = b for each of m columns of b [n,m], in place; elimination with pivots. */
 static inline void demix_solve(int n, double a[ES_DEMIX_MAX][ES_DEMIX_MAX], double *b, int64_t m) {
