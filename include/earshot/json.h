@@ -23,6 +23,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "earshot/text.h"
 #include "earshot/value.h"
 
 struct es_json;
@@ -46,6 +47,9 @@ void es_json_put_number(struct es_json *j, const char *key, double v);
 void es_json_put_int(struct es_json *j, const char *key, int64_t v);
 void es_json_put_bool(struct es_json *j, const char *key, bool v);
 void es_json_put_string(struct es_json *j, const char *key, const char *s);
+
+/* Adds s as a JSON string. */
+void es_json_quote(struct es_text *t, const char *s);
 
 /* One JSON text (RFC 8259, UTF-8) as a tree in heap. name stands for the text in messages: "name: JSON: byte 17: ...".
  * Nesting beyond 32 and anything behind the value: ES_EDATA. A key given twice is kept twice (es_value_get gives the last). Numbers without point and exponent that fit are INT. */

@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "earshot/fault.h"
 #include "earshot/mem.h"
 #include "tensorfile_impl.h"
 
