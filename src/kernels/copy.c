@@ -60,3 +60,33 @@ void es_k_patchify_bwd(int64_t B, int64_t F, int64_t W, int64_t p, const float *
         }
     }
 }
+
+/* Channels at a time: their rows of x stay in the first cache while y's are written whole lines at a time. */
+#define TAP_ROWS 16
+
+void es_k_taps_fwd(int64_t B, int64_t F, int64_t T, int64_t k, const float *x, float *y) {
+    int64_t blocks = (F + TAP_ROWS - 1) / TAP_ROWS;
+#pragma omp parallel for schedule(static) num_threads(es_kernel_team(B *F *T *k))
+    for (int64_t i = 0; i < B * blocks; i++) {
+        int64_t b = i / blocks, f0 = i % blocks * TAP_ROWS, f1 = es_min64(f0 + TAP_ROWS, F);
+        for (int64_t t = 0; t < T; t++)
+            for (int64_t f = f0; f < f1; f++)
+                for (int64_t j = 0; j < k; j++)
+                    y[((b * T + t) * F + f) * k + j] = t + j < T ? x[(b * F + f) * T + t + j] : 0.0f;
+    }
+}
+
+void es_k_taps_bwd(int64_t B, int64_t F, int64_t T, int64_t k, const float *dy, float beta, float *dx) {
+    ES_ASSERT(beta == 0.0f || beta == 1.0f);
+    int64_t blocks = (F + TAP_ROWS - 1) / TAP_ROWS;
+#pragma omp parallel for schedule(static) num_threads(es_kernel_team(B *F *T *k))
+    for (int64_t i = 0; i < B * blocks; i++) {
+        int64_t b = i / blocks, f0 = i % blocks * TAP_ROWS, f1 = es_min64(f0 + TAP_ROWS, F);
+        for (int64_t t = 0; t < T; t++)
+            for (int64_t f = f0; f < f1; f++) {
+                float *d = dx + (b * F + f) * T + t, g = beta == 0.0f ? 0.0f : *d;
+                for (int64_t j = 0; j < k && j <= t; j++) g += dy[((b * T + t - j) * F + f) * k + j];
+                *d = g;
+            }
+    }
+}
