@@ -59,15 +59,18 @@ static const struct import_layout beats_layouts[] = {
 
 static const struct import_layout sed_layouts[] = {{"", NULL, false, false}, {0}};
 
-/* anchor: an entry that every file of this model has, and no other's. */
+/* anchors: entries by which a layout is recognised; two, so that a file that lacks one is told so. */
 static const struct {
-    const char *name, *anchor, *to;
+    const char *name, *anchor[2], *to;
     const struct import_layout *layouts;
 } models[] = {
-    [ES_IMPORT_ATST] = {"atst", "pos_embed", "atst.", atst_layouts},
-    [ES_IMPORT_FPASST] = {"fpasst", "time_new_pos_embed", "", fpasst_layouts},
-    [ES_IMPORT_BEATS] = {"beats", "post_extract_proj.weight", "model.", beats_layouts},
-    [ES_IMPORT_SED] = {"sed", "cat_tf.weight", "", sed_layouts},
+    [ES_IMPORT_ATST] = {"atst", {"pos_embed", "patch_embed.patch_embed.weight"}, "atst.", atst_layouts},
+    [ES_IMPORT_FPASST] = {"fpasst", {"time_new_pos_embed", "patch_embed.proj.weight"}, "", fpasst_layouts},
+    [ES_IMPORT_BEATS] = {"beats",
+                         {"post_extract_proj.weight", "patch_embedding.weight"},
+                         "model.",
+                         beats_layouts},
+    [ES_IMPORT_SED] = {"sed", {"cat_tf.weight", "dense.weight"}, "", sed_layouts},
 };
 _Static_assert(sizeof models / sizeof *models == ES_N_IMPORT_MODELS, "one row per model");
 
@@ -244,13 +247,13 @@ static bool has_key(const struct es_value *dict, const char *outer, const char *
 }
 
 /* The first layout whose anchor is there, also below what DistributedDataParallel, torch.compile and Lightning put in front. */
-static bool recognise(struct es_import *im, const struct es_value *dict) {
+static bool recognise(struct es_import *im, const struct es_value *dict, int anchor) {
     const char *outer[] = {"", "module.", "_orig_mod.",
                            strcmp(im->which, "teacher") == 0 ? "teacher." : "student."};
     if (!dict || dict->kind != ES_VALUE_DICT) return false;
     for (size_t o = 0; o < sizeof outer / sizeof *outer; o++)
         for (const struct import_layout *l = models[im->model].layouts; l->prefix; l++)
-            if (has_key(dict, outer[o], l->prefix, models[im->model].anchor)) {
+            if (has_key(dict, outer[o], l->prefix, models[im->model].anchor[anchor])) {
                 im->dict = dict;
                 im->layout = l;
                 im->outer = outer[o];
@@ -261,41 +264,39 @@ static bool recognise(struct es_import *im, const struct es_value *dict) {
 
 /* A sed net's transformer. */
 static void recognise_arch(struct es_import *im) {
-    if (has_key(im->dict, im->outer, "as_model.model.", "time_new_pos_embed") ||
-        has_key(im->dict, im->outer, "as_model.", "time_new_pos_embed"))
-        im->arch = ES_ARCH_FPASST;
-    else if (has_key(im->dict, im->outer, "as_model.model.", "post_extract_proj.weight"))
-        im->arch = ES_ARCH_BEATS;
-    im->wrapper = has_key(im->dict, im->outer, "as_model.", "head_linear_layer.weight");
+    for (int m = ES_IMPORT_FPASST; m <= ES_IMPORT_BEATS; m++)
+        for (int a = 0; a < 2; a++)
+            if (has_key(im->dict, im->outer, "as_model.model.", models[m].anchor[a]))
+                im->arch = m == ES_IMPORT_FPASST ? ES_ARCH_FPASST : ES_ARCH_BEATS;
+    im->wrapper = has_key(im->dict, im->outer, "as_model.", "head_linear_layer.weight") ||
+                  has_key(im->dict, im->outer, "as_model.", "head_linear_layer.bias");
 }
 
 int es_import_choose(struct es_import *im, const struct es_value *root, const char *which, const char *path,
                      struct es_err *err) {
-    static const char *const nested[] = {"state_dict", "model", "model_state_dict"};
-    const char *name = models[im->model].name;
+    const char *const nested[] = {which, "state_dict", "model", "model_state_dict"};
+    const int n = sizeof nested / sizeof *nested;
     char what[120];
     im->which = which;
-    bool found = recognise(im, es_value_get(root, which));
-    for (size_t i = 0; !found && i < sizeof nested / sizeof *nested; i++)
-        found = recognise(im, es_value_get(root, nested[i]));
-    if (!found) found = recognise(im, root);
-    if (found) {
-        recognise_arch(im);
-        return 0;
-    }
+    for (int anchor = 0; anchor < 2; anchor++)
+        for (int i = 0; i <= n; i++)
+            if (recognise(im, i < n ? es_value_get(root, nested[i]) : root, anchor)) {
+                if (im->model == ES_IMPORT_SED) recognise_arch(im);
+                return 0;
+            }
     if (root->kind != ES_VALUE_DICT) {
         es_value_describe(root, what, sizeof what);
         return es_err_set(err, ES_EDATA, "%s: holds %s, want a dictionary of tensors (a state_dict)", path,
                           what);
     }
-    for (size_t i = 0; i < sizeof nested / sizeof *nested; i++) {
+    for (int i = 0; i < n; i++) {
         const struct es_value *v = es_value_get(root, nested[i]);
         if (!v || v->kind != ES_VALUE_OBJECT) continue;
         es_value_describe(v, what, sizeof what);
         return es_err_set(err, ES_EDATA, "%s: %s is %s, want a dictionary of tensors", path, nested[i], what);
     }
     return es_err_set(err, ES_EDATA, "%s: no %s in it: want an entry %s%s, as such or behind a known prefix",
-                      path, name, models[im->model].to, models[im->model].anchor);
+                      path, models[im->model].name, models[im->model].to, models[im->model].anchor[0]);
 }
 
 /* ---- names */
