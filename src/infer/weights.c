@@ -80,7 +80,7 @@ static int settle_config(const struct import *w, struct es_err *err) {
         ES_TRY(es_config_set(cfg, w->im->wrapper ? "model.wrapper=true" : "model.wrapper=false", err));
         if (es_config_is(cfg, "phase", "pretrain")) ES_TRY(es_config_set(cfg, "phase=stage2", err));
         if (w->im->arch != ES_ARCH_ATST && strcmp(es_config_where(cfg, "crnn.embed_pool"), "default") == 0)
-            ES_TRY(es_config_set(cfg, "crnn.embed_pool=nearest_exact", err));
+            ES_TRY(es_config_set(cfg, "crnn.embed_pool=nearest-exact", err));
     }
     return es_config_finish(cfg, err);
 }
