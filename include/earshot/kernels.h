@@ -99,6 +99,8 @@ void es_k_attention_bwd(int64_t B, int64_t T, int64_t H, int64_t d, const float 
 void es_k_add(int64_t n, const float *a, const float *b, float *out);
 /* y += alpha x (product rounded, then sum) */
 void es_k_axpy(int64_t n, float alpha, const float *x, float *y);
+/* y = alpha x + b (product rounded, then sum); b may be NULL (0) or y, y may be x. */
+void es_k_scale_add(int64_t n, float alpha, const float *x, const float *b, float *y);
 /* dst = src + beta dst for rows of cols words, rows ld apart; beta 0 or 1. Concatenation, slices, gradients of both. */
 void es_k_copy2d(int64_t rows, int64_t cols, const float *src, int64_t ld_src, float beta, float *dst,
                  int64_t ld_dst);
@@ -108,6 +110,10 @@ void es_k_add_rows(int64_t B, int64_t T, int64_t D, const float *x, const float 
  * (W/p)*p get gradient 0. */
 void es_k_patchify_fwd(int64_t B, int64_t F, int64_t W, int64_t p, const float *x, float *y);
 void es_k_patchify_bwd(int64_t B, int64_t F, int64_t W, int64_t p, const float *dy, float beta, float *dx);
+/* Square patches of a spectrogram, time-major: x [B,F,W] -> y [B,(W/p)*(F/p),p*p], with F/p = bands
+ * y[b, t*bands + f, i*p+j] = x[b, f*p+j, t*p+i]: the first index inside a patch is time. The rest is dropped; bwd as above. */
+void es_k_patch2d_fwd(int64_t B, int64_t F, int64_t W, int64_t p, const float *x, float *y);
+void es_k_patch2d_bwd(int64_t B, int64_t F, int64_t W, int64_t p, const float *dy, float beta, float *dx);
 /* Taps of a convolution over time, side by side: x [B,F,T] -> y [B,T,F*k], y[b,t,f*k+j] = x[b,f,t+j], 0 beyond the last frame;
  * bwd: dx = the same turned round, summed over taps in order, + beta dx (0 or 1). */
 void es_k_taps_fwd(int64_t B, int64_t F, int64_t T, int64_t k, const float *x, float *y);

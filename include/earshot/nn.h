@@ -24,12 +24,19 @@ enum es_arch { ES_ARCH_ATST, ES_ARCH_FPASST, ES_ARCH_BEATS, ES_N_ARCHS };
 enum es_embed_pool { ES_POOL_AAP, ES_POOL_NEAREST, ES_POOL_NEAREST_EXACT };
 #define ES_MAX_CNN 8
 
+struct es_beats_config { /* ES_ARCH_BEATS only; full size: 512, 128, 16, 320, 800, nothing dropped, 1 */
+    int patch_embed, conv_taps, conv_groups, buckets, max_distance;
+    double dropout_input, dropout, attention_dropout, activation_dropout, layerdrop; /* in training */
+    double grad_decay; /* of the gradient that flows down, at every layer */
+};
+
 struct es_transformer_config { /* full size: 768, 12, 12, 3072 */
     enum es_arch arch;
     int dim, depth, heads, mlp;
     int n_mels, n_mel_frames; /* of the longest clip: size of the position table (64, 1001) */
     double ln_eps;
     bool fpasst_groups_fixed; /* quirks.fpasst_groups */
+    struct es_beats_config beats;
 };
 
 struct es_net_config {

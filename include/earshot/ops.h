@@ -32,6 +32,30 @@ struct es_tensor *es_op_concat(struct es_tape *t, struct es_tensor *a, struct es
 struct es_tensor *es_op_reshape(struct es_tape *t, struct es_tensor *x, int ndim, const int64_t *shape);
 struct es_tensor *es_op_sigmoid(struct es_tape *t, struct es_tensor *x);
 
+/* ---- BEATs (src/tensor/ops_beats.c) */
+/* alpha x + y, the product rounded (deep norm). Same shapes. */
+struct es_tensor *es_op_scale_add(struct es_tape *t, double alpha, struct es_tensor *x, struct es_tensor *y);
+/* Forward x itself (no copy); the gradient that flows down is multiplied by scale. scale 1: the same tensor. */
+struct es_tensor *es_op_grad_scale(struct es_tape *t, struct es_tensor *x, double scale);
+/* x [B,F,W] -> [B, (W/p)*(F/p), p*p], time-major: element [b, t*(F/p) + f, i*p+j] = x[b, f*p+j, t*p+i]; the rest is dropped. */
+struct es_tensor *es_op_patch2d(struct es_tape *t, struct es_tensor *x, int p);
+/* table [buckets,H] -> [H,2T-1]: by relative position key - query, -(T-1)..T-1 (kernels_beats.h). */
+struct es_tensor *es_op_rel_bias(struct es_tape *t, struct es_tensor *table, int64_t T, int max_distance);
+/* q [B,T,H*d], w [8,d], b [8], a [..] of H elements -> [B,T,H] (kernels_beats.h). */
+struct es_tensor *es_op_rel_gate(struct es_tape *t, struct es_tensor *q, struct es_tensor *w,
+                                 struct es_tensor *b, struct es_tensor *a);
+/* Attention with the score's term gate[b,i,h] bias[h, T-1 + j-i]; gate and bias both NULL: without. q, k, v [B,T,D] -> [B,T,D].
+ * drop: dropout of probabilities, in training only. Keeps log-sum-exp only. */
+struct es_tensor *es_op_attention_rel(struct es_tape *t, struct es_tensor *q, struct es_tensor *k,
+                                      struct es_tensor *v, struct es_tensor *gate, struct es_tensor *bias,
+                                      int heads, double drop);
+/* w = g v / |v|, the norm over all axes but the last. v [..., K], g of K elements. */
+struct es_tensor *es_op_weight_norm(struct es_tape *t, struct es_tensor *v, struct es_tensor *g);
+/* Correlation over T in groups, zeros outside, taps/2 of them before the first frame; as many frames out as in. x [B,T,D],
+ * w [D, D/groups, taps], b [D]. */
+struct es_tensor *es_op_conv1d(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
+                               struct es_tensor *b);
+
 /* ---- fPaSST's patch embedding (src/tensor/ops_fpasst.c) */
 /* x [B,F,T] -> [B,T,F*k], element [b,t,f*k+j] = x[b,f,t+j], 0 beyond the last frame: with a linear layer behind, a convolution
  * as tall as F and k frames wide. */

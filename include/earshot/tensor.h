@@ -38,6 +38,7 @@ enum es_init { /* PyTorch's initialisations, spec/models.md sections 2.2 and 2.4
                ES_INIT_ONE,
                ES_INIT_NORMAL,  /* N(0, scale^2) */
                ES_INIT_UNIFORM, /* U(-scale, scale) */
+               ES_INIT_NORM_OF_NEXT, /* norms of the next entry over all axes but its last (weight norm) */
 };
 
 struct es_param {
@@ -62,7 +63,12 @@ int es_params_add(struct es_params *p, const char *name, enum es_param_kind kind
                   double init_scale, int ndim, const int64_t *shape);
 struct es_param *es_params_at(struct es_params *p, int i); /* flags may be changed before es_params_layout */
 int es_params_count(const struct es_params *p);
-int es_params_find(const struct es_params *p, const char *name); /* -1 when absent */
+int es_params_find(const struct es_params *p, const char *name); /* -1 when absent; knows other names, too */
+/* Another name of an entry (BEATs' blocks share one table): a state_dict lists both. It has no values of its own and is in no
+ * vector, count or digest, so optimiser, average, reduction and checkpoint see the tensor once. Before es_params_layout. */
+void es_params_alias(struct es_params *p, const char *name, int entry);
+int es_params_n_aliases(const struct es_params *p);
+const char *es_params_alias_at(const struct es_params *p, int i, int *entry); /* its name; which entry it is */
 /* Lays out and allocates the value vector (zeroed). trainable must be set before. */
 int es_params_layout(struct es_params *p, struct es_err *err);
 /* Same table, own values (the teacher). */

@@ -14,6 +14,7 @@
 #define ANY .range = NULL
 #define STAGES .only = "phase=stage1|stage2"
 #define PRETRAIN .only = "phase=pretrain"
+#define BEATS .only = "model.arch=beats"
 #define OUTSIDE .outside_digest = true
 
 /* A subset of `prepare`: where its audio and its tables are in the real corpora's layout, relative to
@@ -58,6 +59,31 @@ static const struct es_config_key table[] = {
         .choices = "student|teacher|both"),
     ROW(INT, "model.n_frames", "156", "label frames of a clip of 10 s in stages 1 and 2", .range = "1..1000",
         .unit = "frames"),
+
+    ROW(INT, "beats.patch_embed", "512", "width of a patch of 16 frames x 16 mels before model.dim",
+        .range = "1..4096", BEATS),
+    ROW(INT, "beats.conv_taps", "128", "taps of the convolution over tokens", .range = "1..1024", BEATS),
+    ROW(INT, "beats.conv_groups", "16", "its groups, a divisor of model.dim", .range = "1..4096", BEATS),
+    ROW(INT, "beats.buckets", "320", "rows of the table of relative positions, a multiple of 4",
+        .range = "4..4096", BEATS),
+    ROW(INT, "beats.max_distance", "800", "relative position from which on all share a row",
+        .range = "2..100000", BEATS),
+    ROW(DOUBLE, "beats.dropout_input", "0",
+        "dropout of the patches in training (published for the self-supervised weights: 0.1, there active or not by the "
+        "version of Lightning)",
+        .range = "0..0.99", BEATS),
+    ROW(DOUBLE, "beats.dropout", "0", "dropout of tokens and of both branches of a block in training (there 0.1)",
+        .range = "0..0.99", BEATS),
+    ROW(DOUBLE, "beats.attention_dropout", "0", "dropout of attention's probabilities in training (there 0.1)",
+        .range = "0..0.99", BEATS),
+    ROW(DOUBLE, "beats.activation_dropout", "0", "dropout inside a block's MLP in training (there 0)",
+        .range = "0..0.99", BEATS),
+    ROW(DOUBLE, "beats.layerdrop", "0",
+        "probability that a block is left out in training, drawn once a leaf (there 0.05)", .range = "0..0.99",
+        BEATS),
+    ROW(DOUBLE, "beats.grad_decay", "1",
+        "factor of the gradient that flows down, at every block (0.6 in weights fine-tuned on AudioSet)",
+        .range = "0..1", BEATS),
 
     ROW(INTS, "crnn.filters", "[16, 32, 64, 128, 128, 128, 128]", "channels of the convolution blocks",
         .range = "1..2048", STAGES),

@@ -22,6 +22,12 @@ static double score_error(int64_t B, int64_t T, int64_t H, int64_t d, const floa
     return ((double)d + 8) * ES_EPS * most[0] * most[1] / sqrt((double)d) + 1e-6;
 }
 
+static struct es_attention of_qkv(int64_t B, int64_t T, int64_t H, int64_t d, const float *qkv) {
+    int64_t D = H * d;
+    return (struct es_attention){
+        .B = B, .T = T, .H = H, .d = d, .ld = 3 * D, .q = qkv, .k = qkv + D, .v = qkv + 2 * D};
+}
+
 void es_k_attention_fwd(int64_t B, int64_t T, int64_t H, int64_t d, const float *qkv, float *out, float *lse,
                         void *ws) {
     if (es_kernel_mode() == ES_KERNELS_REF) {
@@ -36,7 +42,9 @@ void es_k_attention_fwd(int64_t B, int64_t T, int64_t H, int64_t d, const float 
         vmax = es_check_max(3 * n, qkv);
         es_k_attention_fwd_ref_f32(B, T, H, d, qkv, want, want_lse);
     }
-    struct es_attention a = {.B = B, .T = T, .H = H, .d = d, .qkv = qkv, .y = out, .y_lse = lse};
+    struct es_attention a = of_qkv(B, T, H, d, qkv);
+    a.y = out;
+    a.y_lse = lse;
     (es_kernel_avx512() ? es_attention_fwd_avx512 : es_attention_fwd_avx2)(&a, ws);
     /* weights e off each way in numerator and sum; T roundings in each sum */
     double tol = (2 * e + 2 * (double)(T + 8) * ES_EPS) * vmax;
@@ -65,16 +73,14 @@ void es_k_attention_bwd(int64_t B, int64_t T, int64_t H, int64_t d, const float 
               4 * ES_EPS * (double)fabsf(beta) * es_check_max(3 * n, want);
         es_k_attention_bwd_ref_f32(B, T, H, d, qkv, out, lse, dout, (double)beta, want);
     }
-    struct es_attention a = {.B = B,
-                             .T = T,
-                             .H = H,
-                             .d = d,
-                             .qkv = qkv,
-                             .out = out,
-                             .lse = lse,
-                             .dout = dout,
-                             .beta = beta,
-                             .y = dqkv};
+    struct es_attention a = of_qkv(B, T, H, d, qkv);
+    a.out = out;
+    a.lse = lse;
+    a.dout = dout;
+    for (int i = 0; i < 3; i++) a.beta[i] = beta;
+    a.dq = dqkv;
+    a.dk = dqkv + H * d;
+    a.dv = dqkv + 2 * H * d;
     (es_kernel_avx512() ? es_attention_bwd_avx512 : es_attention_bwd_avx2)(&a, ws);
     es_check_end("attention_bwd", 3 * n, dqkv, &want, tol, NULL);
 }

@@ -13,6 +13,16 @@ void es_k_axpy(int64_t n, float alpha, const float *x, float *y) {
     for (int64_t i = 0; i < n; i++) y[i] += alpha * x[i];
 }
 
+void es_k_scale_add(int64_t n, float alpha, const float *x, const float *b, float *y) {
+    if (b) {
+#pragma omp parallel for simd schedule(static) num_threads(es_kernel_team(n))
+        for (int64_t i = 0; i < n; i++) y[i] = alpha * x[i] + b[i];
+    } else {
+#pragma omp parallel for simd schedule(static) num_threads(es_kernel_team(n))
+        for (int64_t i = 0; i < n; i++) y[i] = alpha * x[i];
+    }
+}
+
 void es_k_copy2d(int64_t rows, int64_t cols, const float *src, int64_t ld_src, float beta, float *dst,
                  int64_t ld_dst) {
     ES_ASSERT(beta == 0.0f || beta == 1.0f);
@@ -56,6 +66,31 @@ void es_k_patchify_bwd(int64_t B, int64_t F, int64_t W, int64_t p, const float *
         const float *from = dy + (r / F * N * F + r % F) * p;
         for (int64_t t = 0; t < W; t++) {
             float g = t < N * p ? from[t / p * F * p + t % p] : 0.0f;
+            dx[r * W + t] = beta == 0.0f ? g : dx[r * W + t] + g;
+        }
+    }
+}
+
+void es_k_patch2d_fwd(int64_t B, int64_t F, int64_t W, int64_t p, const float *x, float *y) {
+    int64_t bands = F / p, N = W / p * bands;
+#pragma omp parallel for schedule(static) num_threads(es_kernel_team(B *F *W))
+    for (int64_t r = 0; r < B * N; r++) {
+        const float *from = x + r / N * F * W + r % bands * p * W + r % N / bands * p;
+        for (int64_t i = 0; i < p; i++)
+            for (int64_t j = 0; j < p; j++) y[(r * p + i) * p + j] = from[j * W + i];
+    }
+}
+
+void es_k_patch2d_bwd(int64_t B, int64_t F, int64_t W, int64_t p, const float *dy, float beta, float *dx) {
+    ES_ASSERT(beta == 0.0f || beta == 1.0f);
+    int64_t bands = F / p, times = W / p;
+#pragma omp parallel for schedule(static) num_threads(es_kernel_team(B *F *W))
+    for (int64_t r = 0; r < B * F; r++) {
+        int64_t b = r / F, f = r % F;
+        for (int64_t t = 0; t < W; t++) {
+            bool inside = t < times * p && f < bands * p;
+            int64_t token = (b * times + t / p) * bands + f / p;
+            float g = inside ? dy[(token * p + t % p) * p + f % p] : 0.0f;
             dx[r * W + t] = beta == 0.0f ? g : dx[r * W + t] + g;
         }
     }

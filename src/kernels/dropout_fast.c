@@ -2,6 +2,7 @@
  * its index only. */
 #include "crnn_impl.h"
 #include "crnn_simd.h"
+#include "impl.h"
 
 /* Low and high halves of the products of each lane with m. */
 ES_INLINE void multiply(__m256i v, __m256i m, __m256i *low, __m256i *high) {
@@ -62,5 +63,17 @@ void es_k_dropout_fast(int64_t n, const struct es_rng *rng, double p, const floa
             if (add_y) v = _mm256_add_ps(v, load_upto(y + from, n - from));
             store_upto(y + from, n - from, v);
         }
+    }
+}
+
+void es_dropout_factors(const struct es_rng *rng, int64_t first, int64_t n, double p, float *factor) {
+    __m256i threshold = _mm256_set1_epi32((int)ceil(p * 0x1p24) - 1);
+    __m256 scale = _mm256_set1_ps((float)(1.0 / (1.0 - p)));
+    for (int64_t at = 0; at < n; at += 32) {
+        __m256i keep[4];
+        masks32(rng, (uint32_t)((first + at) / 4), threshold, keep);
+        for (int64_t i = 0; i < 4 && at + 8 * i < n; i++)
+            store_upto(factor + at + 8 * i, n - at - 8 * i,
+                       _mm256_and_ps(scale, _mm256_castsi256_ps(keep[i])));
     }
 }

@@ -4,6 +4,7 @@
 
 #include "earshot/kernels.h"
 #include "earshot/kernels_ref.h"
+#include "earshot/rng.h"
 
 #define ES_EPS 5.9604644775390625e-8 /* unit roundoff of float */
 
@@ -42,10 +43,15 @@ size_t es_product_bytes_avx512(int64_t n, int64_t k);
 void es_product_avx2(const struct es_product *p, float *ws);
 void es_product_avx512(const struct es_product *p, float *ws);
 
-struct es_attention {
-    int64_t B, T, H, d;
-    const float *qkv, *out, *lse, *dout; /* out, lse, dout: backward only */
-    float beta, *y, *y_lse;              /* y: out or dqkv */
+struct es_attention {                     /* kernels.h and kernels_beats.h */
+    int64_t B, T, H, d, ld;               /* ld: distance of rows of q, k, v and of their gradients */
+    const float *q, *k, *v, *gate, *bias; /* gate, bias: NULL without */
+    double drop;
+    const struct es_rng *rng; /* drop > 0 only */
+    float *y, *y_lse;         /* forward */
+    const float *out, *lse, *dout;
+    float beta[4], *dq, *dk, *dv, *dgate; /* backward; NULL: not wanted */
+    float *dbias;                         /* of each clip: [B,H,2T-1], written */
 };
 size_t es_attention_bytes_avx2(int64_t T, int64_t d);
 size_t es_attention_bytes_avx512(int64_t T, int64_t d);
@@ -53,6 +59,23 @@ void es_attention_fwd_avx2(const struct es_attention *a, float *ws);
 void es_attention_fwd_avx512(const struct es_attention *a, float *ws);
 void es_attention_bwd_avx2(const struct es_attention *a, float *ws);
 void es_attention_bwd_avx512(const struct es_attention *a, float *ws);
+
+/* The grouped convolution of kernels_beats.h. turned: dx from dy (w turned round, no bias). */
+struct es_conv1d {
+    int64_t B, T, D, groups, taps;
+    const float *x, *w, *bias, *dy;
+    float *y; /* y, dx or dw */
+    bool turned, add;
+};
+size_t es_conv1d_bytes_avx2(const struct es_conv1d *a);
+size_t es_conv1d_bytes_avx512(const struct es_conv1d *a);
+void es_conv1d_rows_avx2(const struct es_conv1d *a, float *ws);
+void es_conv1d_rows_avx512(const struct es_conv1d *a, float *ws);
+void es_conv1d_dw_avx2(const struct es_conv1d *a, float *ws);
+void es_conv1d_dw_avx512(const struct es_conv1d *a, float *ws);
+
+/* factor[i] = 1/(1-p) where element first + i of es_k_dropout is kept, else 0. first: a multiple of 32. */
+void es_dropout_factors(const struct es_rng *rng, int64_t first, int64_t n, double p, float *factor);
 
 void es_k_colsum_fast(int64_t rows, int64_t cols, const float *x, float beta, float *sum);
 void es_k_gelu_fwd_fast(int64_t n, const float *x, float *y);

@@ -7,7 +7,7 @@
 static const char *const names[] = {
     [ES_ARCH_ATST] = "atst", [ES_ARCH_FPASST] = "fpasst", [ES_ARCH_BEATS] = "beats"};
 static const struct nn_arch *const archs[ES_N_ARCHS] = {
-    [ES_ARCH_ATST] = &nn_arch_atst, [ES_ARCH_FPASST] = &nn_arch_fpasst};
+    [ES_ARCH_ATST] = &nn_arch_atst, [ES_ARCH_FPASST] = &nn_arch_fpasst, [ES_ARCH_BEATS] = &nn_arch_beats};
 _Static_assert(sizeof names / sizeof *names == ES_N_ARCHS, "one name per architecture");
 
 const struct nn_arch *nn_arch(enum es_arch arch) {
@@ -27,17 +27,21 @@ int es_arch_from_name(const char *name) {
 void es_transformer_config_default(struct es_transformer_config *c, enum es_arch arch) {
     const struct nn_arch *a = nn_arch(arch);
     *c = (struct es_transformer_config){.arch = arch, .dim = 768, .depth = 12, .heads = 12, .mlp = 3072};
-    if (!a) return; /* es_net_new refuses it */
     c->n_mels = a->n_mels;
     c->n_mel_frames = a->n_mel_frames;
     c->ln_eps = a->ln_eps;
+    c->beats = (struct es_beats_config){.patch_embed = 512,
+                                        .conv_taps = 128,
+                                        .conv_groups = 16,
+                                        .buckets = 320,
+                                        .max_distance = 800,
+                                        .grad_decay = 1};
 }
 
 void es_net_config_published(struct es_net_config *c, enum es_arch arch) {
     const struct nn_arch *a = nn_arch(arch);
     es_net_config_default(c);
     es_transformer_config_default(&c->transformer, arch);
-    if (!a) return;
     c->wrapper = a->wrapper;
     c->embed_pool = a->embed_pool;
 }

@@ -42,10 +42,6 @@ void nn_transformer_prefix(const struct es_net *net, char *prefix, size_t size) 
 static int check(const struct es_net_config *c, struct es_err *err) {
     const struct es_transformer_config *tc = &c->transformer;
     const struct nn_arch *arch = nn_arch(tc->arch);
-    if (!arch)
-        return es_err_set(err, ES_EUSAGE,
-                          "model.arch: %s is not available in this version; want atst or fpasst",
-                          es_arch_name(tc->arch));
     if (tc->depth < 1 || tc->depth > MAX_BLOCKS)
         return es_err_set(err, ES_EUSAGE, "model.depth: got %d, want 1..%d", tc->depth, MAX_BLOCKS);
     if (tc->heads < 1 || tc->dim % tc->heads != 0)

@@ -17,6 +17,19 @@ void es_net_config_from(struct es_net_config *c, const struct es_config *cfg, in
     t->depth = es_config_int(cfg, "model.depth");
     t->heads = es_config_int(cfg, "model.heads");
     t->mlp = es_config_int(cfg, "model.mlp");
+    t->beats = (struct es_beats_config){
+        .patch_embed = es_config_int(cfg, "beats.patch_embed"),
+        .conv_taps = es_config_int(cfg, "beats.conv_taps"),
+        .conv_groups = es_config_int(cfg, "beats.conv_groups"),
+        .buckets = es_config_int(cfg, "beats.buckets"),
+        .max_distance = es_config_int(cfg, "beats.max_distance"),
+        .dropout_input = es_config_double(cfg, "beats.dropout_input"),
+        .dropout = es_config_double(cfg, "beats.dropout"),
+        .attention_dropout = es_config_double(cfg, "beats.attention_dropout"),
+        .activation_dropout = es_config_double(cfg, "beats.activation_dropout"),
+        .layerdrop = es_config_double(cfg, "beats.layerdrop"),
+        .grad_decay = es_config_double(cfg, "beats.grad_decay"),
+    };
     c->pretrain = es_config_is(cfg, "phase", "pretrain");
     if (c->pretrain) {
         c->pretrain_rnn = es_config_is(cfg, "pretrain.head", "rnn");

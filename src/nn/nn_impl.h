@@ -38,8 +38,8 @@ struct nn_arch {
     double (*flops)(const struct es_transformer_config *c,
                     int n_mel_frames); /* of the products, one clip forward */
 };
-extern const struct nn_arch nn_arch_atst, nn_arch_fpasst;
-const struct nn_arch *nn_arch(enum es_arch arch); /* NULL: not in this version */
+extern const struct nn_arch nn_arch_atst, nn_arch_fpasst, nn_arch_beats;
+const struct nn_arch *nn_arch(enum es_arch arch);
 
 struct cnn_block {
     struct linear conv, norm, gate;

@@ -8,6 +8,7 @@
 #include "earshot/tensor.h"
 
 #define MAX_PARAMS 1024
+#define MAX_ALIASES 64
 #define PAD 16 /* floats: every entry starts on a cache line */
 
 struct es_params {
@@ -16,6 +17,11 @@ struct es_params {
     float *values;
     struct es_hash *hash; /* for the digest, which a step takes without allocating */
     struct es_param entry[MAX_PARAMS];
+    int n_aliases;
+    struct alias {
+        char name[120];
+        int entry;
+    } alias[MAX_ALIASES];
 };
 
 int es_params_new(struct es_params **p, struct es_err *err) {
@@ -60,7 +66,28 @@ int es_params_count(const struct es_params *p) {
 int es_params_find(const struct es_params *p, const char *name) {
     for (int i = 0; i < p->n; i++)
         if (strcmp(p->entry[i].name, name) == 0) return i;
+    for (int i = 0; i < p->n_aliases; i++)
+        if (strcmp(p->alias[i].name, name) == 0) return p->alias[i].entry;
     return -1;
+}
+
+void es_params_alias(struct es_params *p, const char *name, int entry) {
+    ES_ASSERT(!p->values && p->n_aliases < MAX_ALIASES && entry >= 0 && entry < p->n);
+    struct alias *a = &p->alias[p->n_aliases];
+    ES_ASSERT(strlen(name) < sizeof a->name && es_params_find(p, name) < 0);
+    snprintf(a->name, sizeof a->name, "%s", name);
+    a->entry = entry;
+    p->n_aliases++;
+}
+
+int es_params_n_aliases(const struct es_params *p) {
+    return p->n_aliases;
+}
+
+const char *es_params_alias_at(const struct es_params *p, int i, int *entry) {
+    ES_ASSERT(i >= 0 && i < p->n_aliases);
+    *entry = p->alias[i].entry;
+    return p->alias[i].name;
 }
 
 static int64_t place(struct es_param *e, int64_t at) {
@@ -95,6 +122,18 @@ int es_params_clone(struct es_params **out, const struct es_params *p, struct es
     return 0;
 }
 
+/* Norm of every column of the next entry. */
+static void init_norms(struct es_params *p, int i) {
+    const struct es_param *e = &p->entry[i], *next = e + 1;
+    ES_ASSERT(i + 1 < p->n && next->n % e->n == 0 && next->shape[next->ndim - 1] == e->n);
+    const float *v = p->values + next->offset;
+    for (int64_t k = 0; k < e->n; k++) {
+        double sum = 0;
+        for (int64_t at = k; at < next->n; at += e->n) sum += (double)v[at] * (double)v[at];
+        p->values[e->offset + k] = (float)sqrt(sum);
+    }
+}
+
 void es_params_init(struct es_params *p, uint64_t seed) {
     for (int i = 0; i < p->n; i++) {
         struct es_param *e = &p->entry[i];
@@ -104,6 +143,7 @@ void es_params_init(struct es_params *p, uint64_t seed) {
             double v = 0.0;
             switch (e->init) {
             case ES_INIT_ZERO:
+            case ES_INIT_NORM_OF_NEXT: /* below */
                 v = 0.0;
                 break;
             case ES_INIT_ONE:
@@ -119,6 +159,8 @@ void es_params_init(struct es_params *p, uint64_t seed) {
             x[k] = (float)v;
         }
     }
+    for (int i = 0; i < p->n; i++)
+        if (p->entry[i].init == ES_INIT_NORM_OF_NEXT) init_norms(p, i);
 }
 
 float *es_params_data(struct es_params *p, int i) {

@@ -121,6 +121,17 @@ static struct es_trainer_params settings(enum es_arch arch, enum es_phase phase,
     tc->mlp = 48;
     tc->n_mels = MELS;
     tc->n_mel_frames = 40;
+    tc->beats = (struct es_beats_config){.patch_embed = 10,
+                                         .conv_taps = 6,
+                                         .conv_groups = 3,
+                                         .buckets = 8,
+                                         .max_distance = 5,
+                                         .dropout_input = dropout,
+                                         .dropout = dropout,
+                                         .attention_dropout = dropout,
+                                         .activation_dropout = dropout,
+                                         .layerdrop = 2 * dropout,
+                                         .grad_decay = 0.7};
     tp.net.pretrain = pretrain;
     tp.net.pretrain_rnn = true;
     tp.net.pretrain_rnn_cells = 8;
@@ -407,7 +418,11 @@ int main(int argc, char **argv) {
         /* its table of positions is longer than the clips: every forward pass in training draws an offset */
         {"fpasst pretrain", ES_ARCH_FPASST, ES_PHASE_PRETRAIN, 4, false},
         {"fpasst stage1", ES_ARCH_FPASST, ES_PHASE_STAGE1, 4, false},
-        {"fpasst stage2", ES_ARCH_FPASST, ES_PHASE_STAGE2, 4, true}};
+        {"fpasst stage2", ES_ARCH_FPASST, ES_PHASE_STAGE2, 4, true},
+        /* every dropout of its own, and blocks left out that differ from leaf to leaf */
+        {"beats pretrain", ES_ARCH_BEATS, ES_PHASE_PRETRAIN, 4, false},
+        {"beats stage1", ES_ARCH_BEATS, ES_PHASE_STAGE1, 4, false},
+        {"beats stage2", ES_ARCH_BEATS, ES_PHASE_STAGE2, 4, true}};
     struct es_comm *world = NULL;
     struct es_err err = {0};
     if (es_comm_init_all(&world, &argc, &argv, &err) < 0) return err.code;
