@@ -93,7 +93,7 @@ stop INT ranks
 stop USR1 one
 
 # ---- stages 1 and 2, with a teacher, dropout and interpolation consistency
-for np in 1 2 4; do
+for np in 1 2 4 8; do # 4 leaves: the last four of 8 ranks only help with the frozen transformer
     ok $np train --config stage1.yaml --set run.dir=runs/stage1.$np
     [ $np = 1 ] || same_runs runs/stage1.1 runs/stage1.$np
 done
