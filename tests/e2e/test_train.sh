@@ -160,6 +160,16 @@ for run, n in (("runs/pre/metrics.h5", 6), ("runs/stage2/metrics.h5", 4)):
     assert got == list(want) and len(got) == n, (run, got, want)
     assert [r["step"] for r in rows if r["run"] == run and r["column"] == "step/loss"] == [str(i) for i in range(n)]
 PY
+# metrics --follow: waits for a run that has only begun, shows every row once, ends with the run
+mkdir runs/live
+timeout 120 "$earshot" metrics runs/live/metrics.h5 --follow --last 1000 >followed 2>followed_err &
+follower=$!
+ok 2 train --config pre.yaml --set run.dir=runs/live --set train.max_steps=3
+ok 2 train --config pre.yaml --set run.dir=runs/live
+wait $follower || fail "metrics --follow: $(cat followed_err)"
+rows() { grep -cE "^ +$1 " followed; }
+[ "$(rows 0) $(rows 1) $(rows 2)" = "1 1 2" ] || fail "metrics --follow: $(cat followed)" # step 2 ends an epoch: validation
+grep -q 'gradient_norm' followed || fail "metrics --follow: no head"
 ok 1 metrics runs/pre/metrics.h5 --last 2
 [ "$(grep -cE '^ +[245] ' out)" = 4 ] && [ "$(grep -cE '^ +[013] ' out)" = 0 ] || fail "metrics --last 2"
 done_testing

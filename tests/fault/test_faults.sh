@@ -93,7 +93,7 @@ for n in 1 7 20; do
 done
 
 # ---- no space left, on a file system of its own: 74, one line, what was whole before stays whole
-if [ "$(id -u)" = 0 ] && mkdir small && mount -t tmpfs -o size=6m tmpfs small 2>/dev/null; then
+if [ "$(id -u)" = 0 ] && mkdir small && mount -t tmpfs -o size=24m tmpfs small 2>/dev/null; then
     trap 'umount "$work/small" 2>/dev/null; toy_end' EXIT
     full() { # full FILE JOB...: writes it with room, then without
         local file=$1 before
