@@ -283,6 +283,8 @@ static const struct es_config_key table[] = {
     ROW(PATH, "prepare.mids", "metadata/mid_to_display_name.tsv",
         "AudioSet: table of machine id and display name, no header; under prepare.root", ANY),
     ROW(PATH, "prepare.classes", "", "list of classes, one a line; empty: those of the corpus", ANY),
+    ROW(BOOL, "prepare.skip_missing", "false",
+        "leave out clips whose audio file is missing instead of refusing them; the log counts them", ANY),
     ROW(BOOL, "prepare.overlap_exclude", "true",
         "leave out training clips that are also in an evaluation set", ANY),
 
