@@ -1,6 +1,8 @@
 /* earshot train: one training phase; what it does stands in the configuration. */
 #include "earshot/train.h"
 
+#include <math.h>
+
 #include "earshot/hash.h"
 #include "jobs.h"
 
@@ -13,8 +15,9 @@ int es_job_train(struct es_run *run, struct es_err *err) {
     if (rc < 0) return rc;
     char digest[17];
     es_hash_hex(s.digest, digest);
-    es_run_print(run, "step %lld of %lld, loss %.6g, parameters_digest %s\n", (long long)s.step,
-                 (long long)s.total_steps, s.loss, digest);
+    es_run_print(run, "step %lld of %lld, ", (long long)s.step, (long long)s.total_steps);
+    if (!isnan(s.loss)) es_run_print(run, "loss %.6g, ", s.loss); /* no step was left to do */
+    es_run_print(run, "parameters_digest %s\n", digest);
     struct es_json *j = es_run_json(run);
     es_json_begin_object(j);
     es_json_put_int(j, "step", s.step);

@@ -1,6 +1,7 @@
 /* Fault injection for tests: ES_FAULT="point:n[@rankR][,point:n...]" makes the n-th pass of a point fail.
  *
- * Points in use: malloc, h5write, h5open, read, write, rename, decode, kill (SIGKILL to itself), stall, nan.
+ * Points in use: malloc, h5write, h5open, read, write, rename, decode; in training kill (SIGKILL to itself) and stall
+ * (waits for ever), by leaves of this rank, and nan, by gradients of the last leaf of a step.
  * Without ES_FAULT the call costs one load. Collectivity: none. */
 #ifndef EARSHOT_FAULT_H
 #define EARSHOT_FAULT_H

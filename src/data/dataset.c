@@ -52,7 +52,15 @@ static int set_of(const struct es_dataset *d, enum es_subset subset, int split) 
     }
 }
 
-/* Clip names of the exclusion lists; .wav and other extensions cut. */
+/* Cuts the extension of an audio file; a time in a clip's name (..._10.000) is none. */
+static void cut_extension(char *name) {
+    static const char *const extension[] = {".wav", ".flac", ".mp3", ".ogg"};
+    char *dot = strrchr(name, '.');
+    for (size_t i = 0; dot && i < sizeof extension / sizeof *extension; i++)
+        if (strcmp(dot, extension[i]) == 0) *dot = 0;
+}
+
+/* Clip names of the exclusion lists. */
 static int read_excluded(struct es_dataset *d, struct es_err *err) {
     static const char *const columns[1] = {"filename"};
     ES_TRY(es_names_new(&d->excluded, err));
@@ -63,8 +71,7 @@ static int read_excluded(struct es_dataset *d, struct es_err *err) {
         for (int64_t r = 0; rc == 0 && r < es_tsv_rows(t); r++) {
             char name[256];
             snprintf(name, sizeof name, "%s", es_tsv_text(t, r, 0));
-            char *dot = strrchr(name, '.');
-            if (dot) *dot = 0;
+            cut_extension(name);
             if (es_names_add(d->excluded, name, err) < 0) rc = -ES_EIO;
         }
         es_tsv_close(&t);
@@ -165,6 +172,11 @@ static int open_local(struct es_dataset *d, struct es_err *err) {
     }
     es_hash_update(h, d->count, sizeof d->count);
     for (int64_t i = 0; i < es_names_count(d->excluded); i++) es_hash_string(h, es_names_get(d->excluded, i));
+    for (int set = 0; d->pseudo && set < ES_N_SETS; set++)
+        for (int64_t i = 0; i < d->count[set]; i++) {
+            size_t row_n = (size_t)d->p.n_frames * (size_t)d->n_classes;
+            es_hash_update(h, d->pseudo + (size_t)d->clip[set][i].pseudo * row_n, row_n * sizeof(float));
+        }
     d->digest = es_hash_value(h);
     es_hash_free(&h);
     return 0;

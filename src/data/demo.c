@@ -143,11 +143,12 @@ static int look(const struct es_demo *d, struct es_err *err) {
     char path[PATH_BYTES], text[4096], hex[17], same[64];
     struct stat st;
     if (stat(d->p.out, &st) != 0)
-        return errno == ENOENT ? 0 : es_err_set(err, ES_EIO, "%s: %s", d->p.out, strerror(errno));
+        return errno == ENOENT ? 0
+                               : es_err_set(err, ES_EIO, "%s: cannot open: %s", d->p.out, strerror(errno));
     if (!S_ISDIR(st.st_mode))
         return es_err_set(err, ES_EUSAGE, "%s: is a file, want a folder to write", d->p.out);
     DIR *dir = opendir(d->p.out);
-    if (dir == NULL) return es_err_set(err, ES_EIO, "%s: %s", d->p.out, strerror(errno));
+    if (dir == NULL) return es_err_set(err, ES_EIO, "%s: cannot open: %s", d->p.out, strerror(errno));
     int entries = 0;
     while (readdir(dir) != NULL) entries++;
     closedir(dir);
@@ -175,7 +176,7 @@ int demo_make_path(const char *path, struct es_err *err) {
     for (char *p = part + 1; (p = strchr(p, '/')) != NULL; p++) {
         *p = 0;
         if (mkdir(part, 0777) != 0 && errno != EEXIST)
-            return es_err_set(err, ES_EIO, "%s: %s", part, strerror(errno));
+            return es_err_set(err, ES_EIO, "%s: cannot create: %s", part, strerror(errno));
         *p = '/';
     }
     return 0;

@@ -26,9 +26,14 @@ int es_plan_new(struct es_plan **p, const struct es_plan_params *pp, struct es_e
         int64_t batches = pp->n_clips[s] / pp->size[s];
         if (batches < 1) {
             es_plan_free(p);
+            if (pp->n_sets == 1)
+                return es_err_set(
+                    err, ES_EDATA,
+                    "data.stores: %lld AudioSet-strong training clips, a leaf takes %d (pretrain.batch)",
+                    (long long)pp->n_clips[s], pp->size[s]);
             return es_err_set(err, ES_EDATA,
-                              "data.subset_sizes: %s: a leaf takes %d clips, the stores hold %lld",
-                              set_names[s], pp->size[s], (long long)pp->n_clips[s]);
+                              "data.stores: %lld %s training clips, a leaf takes %d (data.subset_sizes)",
+                              (long long)pp->n_clips[s], set_names[s], pp->size[s]);
         }
         if (batches < least) least = batches;
         (*p)->order[s] = es_alloc((size_t)pp->n_clips[s], sizeof(int64_t), err);

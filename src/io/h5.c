@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <mpi.h>
@@ -40,8 +41,17 @@ int h5_error(struct es_err *err, enum es_code code, const char *path, const char
                       reason[0] ? ": " : "", reason);
 }
 
+/* MPI-IO does not say why a write failed. */
+static bool disk_is_full(const char *path) {
+    struct statvfs v;
+    return statvfs(path, &v) == 0 && v.f_bavail < 65536 / v.f_frsize;
+}
+
 void h5_stick(struct es_h5 *f, const char *name, const char *what) {
-    if (f->first.code == 0) h5_error(&f->first, ES_EIO, f->now, name, what);
+    if (f->first.code) return;
+    h5_error(&f->first, ES_EIO, f->now, name, what);
+    if (strcmp(what, "cannot write") == 0 && !strstr(f->first.msg, strerror(ENOSPC)) && disk_is_full(f->now))
+        es_err_set(&f->first, ES_EIO, "%s:%s: cannot write: %s", f->now, name, strerror(ENOSPC));
 }
 
 void es_h5_fail(struct es_h5 *f, const struct es_err *why) {

@@ -11,15 +11,20 @@
 #include "earshot/text.h"
 #include "run_files.h"
 
-int train_open_files(const char *dir, const struct es_config *cfg, struct es_err *err) {
+int train_open_log(const char *dir, struct es_err *err) {
+    char path[600];
+    snprintf(path, sizeof path, "%s/log.txt", dir);
+    return es_log_open(path, err);
+}
+
+int train_write_config(const char *dir, const struct es_config *cfg, struct es_err *err) {
     char path[600];
     char *text = NULL;
     ES_TRY(es_config_to_yaml(cfg, &text, err));
     snprintf(path, sizeof path, "%s/config.yaml", dir);
     int rc = es_text_save(path, text, strlen(text), err);
     es_free(&text);
-    snprintf(path, sizeof path, "%s/log.txt", dir);
-    return rc < 0 ? rc : es_log_open(path, err);
+    return rc;
 }
 
 /* ---- the trainer's state as the lists that ckpt.h wants */
@@ -100,28 +105,29 @@ done:
     return rc;
 }
 
-/* Same configuration as the one the checkpoint was written with? */
+/* Same configuration and data as those the checkpoint was written with? */
 static int check_config(const char *path, const struct train_state *s, const struct es_ckpt_meta *meta,
                         struct es_err *err) {
     struct es_config *old = NULL;
     struct es_ckpt_meta again;
     char *text = NULL, names[400];
     int rc = 0;
-    if (meta->store_digest != s->store_digest)
-        return es_err_set(
+    if (meta->config_digest != es_config_digest(s->config)) {
+        ES_GO(es_ckpt_read_meta(path, &again, &text, err));
+        ES_GO(es_config_new(&old, err));
+        ES_GO(es_config_load_text(old, path, text, err));
+        ES_GO(es_config_finish(old, err));
+        if (es_config_diff(old, s->config, names, sizeof names) > 0)
+            rc = es_err_set(err, ES_EUSAGE,
+                            "%s: this run was started with other values of %s; use them, another run.dir, or "
+                            "--resume never",
+                            path, names);
+    }
+    if (rc == 0 && meta->store_digest != s->store_digest)
+        rc = es_err_set(
             err, ES_EDATA,
             "%s: trained on other stores (digest %016llx, now %016llx); use the same, or --resume never",
             path, (unsigned long long)meta->store_digest, (unsigned long long)s->store_digest);
-    if (meta->config_digest == es_config_digest(s->config)) return 0;
-    ES_GO(es_ckpt_read_meta(path, &again, &text, err));
-    ES_GO(es_config_new(&old, err));
-    ES_GO(es_config_load_text(old, path, text, err));
-    ES_GO(es_config_finish(old, err));
-    if (es_config_diff(old, s->config, names, sizeof names) > 0)
-        rc = es_err_set(
-            err, ES_EUSAGE,
-            "%s: this run was started with other values of %s; use them, another run.dir, or --resume never",
-            path, names);
 done:
     es_config_free(&old);
     es_free(&text);
@@ -138,20 +144,24 @@ int train_resume_all(const struct es_comm *c, struct es_trainer *t, struct train
     if (strcmp(resume, "never") == 0) return 0;
     int rc = lists_new(&l, t, err);
     ES_GO(es_err_agree_all(c, rc, err));
-    if (automatic) {
+    if (automatic)
         snprintf(path, sizeof path, "%s/%s", dir, ES_CKPT_LAST);
-        /* another configuration first: its message is better than that of arrays that do not fit */
-        struct es_ckpt_meta before;
-        if (access(path, R_OK) == 0 && es_ckpt_read_meta(path, &before, NULL, NULL) == 0)
-            rc = check_config(path, s, &before, err);
-        ES_GO(es_err_agree_all(c, rc, err));
+    else
+        snprintf(path, sizeof path, "%s", resume);
+    /* another configuration first: its message is better than that of arrays that do not fit */
+    struct es_ckpt_meta before;
+    if (access(path, R_OK) == 0 && es_ckpt_read_meta(path, &before, NULL, NULL) == 0)
+        rc = check_config(path, s, &before, err);
+    ES_GO(es_err_agree_all(c, rc, err));
+    if (automatic) {
         ES_GO(es_ckpt_resume_all(c, dir, &l.state, &meta, err));
         if (rc == 0) goto done;
+        es_comm_barrier_all(c); /* a damaged last has been renamed: what was loaded then is prev */
+        if (access(path, R_OK) != 0) snprintf(path, sizeof path, "%s/%s", dir, ES_CKPT_PREV);
     } else {
-        snprintf(path, sizeof path, "%s", resume);
         ES_GO(es_ckpt_load_all(c, path, ES_CKPT_ALL, &l.state, &meta, err));
-        ES_GO(es_err_agree_all(c, check_config(path, s, &meta, err), err));
     }
+    ES_GO(es_err_agree_all(c, check_config(path, s, &meta, err), err));
     s->step = meta.step;
     s->best = meta.best_metric;
     rc = 0;

@@ -156,7 +156,7 @@ static int validate(struct run *r, struct es_validation *v, struct es_err *err) 
                            r->phase == ES_PHASE_PRETRAIN ? NULL : median, v, err));
     es_log(ES_LOG_INFO, "validation step=%lld clips=%lld psds1=%.4f mpauc=%.4f objective=%.4f seconds=%.1f",
            (long long)r->step, (long long)v->n_clips, v->psds1, v->mpauc, v->objective, es_now_s() - begin_s);
-    train_log_valid(r->log, r->step, v);
+    train_log_valid(r->log, r->step - 1, v); /* beside the losses of the step it follows */
     if (!isnan(v->objective) && (isnan(r->best) || v->objective > r->best)) {
         r->best = v->objective;
         ES_TRY(save(r, "checkpoint-best.h5", err));
@@ -203,8 +203,10 @@ static int steps(struct run *r, struct es_train_summary *summary, struct es_err 
             summary->mpauc = v.mpauc;
             summary->objective = v.objective;
         }
-        ES_TRY(train_log_flush_all(r->comm, r->log, false, err));
-        if (report.stop || r->step == r->end_step || time_to_save(r)) {
+        bool saving = report.stop || r->step == r->end_step || time_to_save(r);
+        /* rows before the checkpoint: a run that goes on from it after a crash finds all of them */
+        ES_TRY(train_log_flush_all(r->comm, r->log, saving, err));
+        if (saving) {
             es_watchdog_kick("checkpoint", r->step);
             ES_TRY(save(r, "checkpoint-last.h5", err));
             saved = r->step;
@@ -248,8 +250,9 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
     summary->parameters = es_params_elements(es_trainer_student(r.trainer), false);
     if (options->check || es_config_bool(cfg, "train.memory_plan_only")) goto done;
     ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? make_dir(r.dir, err) : 0, err));
-    ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? train_open_files(r.dir, cfg, err) : 0, err));
-    ES_GO(load(&r, err));
+    ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? train_open_log(r.dir, err) : 0, err));
+    ES_GO(load(&r, err)); /* may refuse this configuration: only then it replaces the one in the folder */
+    ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? train_write_config(r.dir, cfg, err) : 0, err));
     r.begin_s = r.saved_s = es_now_s();
     summary->digest = es_params_digest(es_trainer_student(r.trainer));
     summary->step = r.step;

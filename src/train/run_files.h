@@ -13,8 +13,9 @@ struct train_state {
     uint64_t seed, store_digest;
     const struct es_config *config;
 };
-/* config.yaml and log.txt; rank 0 only. */
-int train_open_files(const char *dir, const struct es_config *cfg, struct es_err *err);
+/* log.txt and config.yaml; rank 0 only. */
+int train_open_log(const char *dir, struct es_err *err);
+int train_write_config(const char *dir, const struct es_config *cfg, struct es_err *err);
 int train_save_all(const struct es_comm *c, struct es_trainer *t, const struct train_state *s,
                    const char *dir, const char *name, struct es_err *err);
 /* resume: auto, never, or a file. Sets step and best when a checkpoint was loaded; step stays 0 otherwise. Another configuration

@@ -1,8 +1,11 @@
 #include "earshot/trainer.h"
 
 #include <math.h>
+#include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "earshot/fault.h"
 #include "earshot/kernels.h"
 #include "earshot/kernels_crnn.h"
 #include "earshot/leafgather.h"
@@ -429,6 +432,7 @@ static void on_grad(void *ctx, int param) {
     const struct es_param *p = es_params_at(t->student, param);
     int64_t padded = (p->n + 15) / 16 * 16;
     for (int64_t k = p->n; k < padded; k++) t->grads[p->offset + k] = 0.0f; /* padding counts in the norm */
+    if (es_fault_hit("nan")) t->grads[p->offset] = (float)NAN;
     es_reducer_ready(t->reducer, p->offset, padded);
 }
 
@@ -457,6 +461,13 @@ static const double *replay_stats(struct es_params *params, const double *at, do
     return at;
 }
 
+/* For tests: a rank that dies or hangs in its n-th leaf. */
+static void misbehave(void) {
+    if (es_fault_hit("kill")) raise(SIGKILL);
+    if (es_fault_hit("stall"))
+        for (;;) pause();
+}
+
 static int my_leaves(struct es_trainer *t, int64_t step, es_leaf_fn get, void *ctx, struct es_err *err) {
     int rc = 0, n_mine = es_reducer_n_mine(t->reducer);
     for (int i = 0; i < n_mine; i++) {
@@ -481,6 +492,7 @@ static int my_leaves(struct es_trainer *t, int64_t step, es_leaf_fn get, void *c
                     err, ES_EDATA,
                     "step %lld leaf %d: the loss is %g, want a finite number; lower the learning rates",
                     (long long)step, leaf, record[ES_TERM_TOTAL]);
+            misbehave();
             es_tape_backward(t->ws.student, t->grads, &hooks);
             lap(t, ES_TIME_BACKWARD);
             t->leaves_done++;
@@ -527,6 +539,12 @@ int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_lea
     report->stop = es_leafgather_stop(t->gather);
     read_headers(t, report);
 
+    report->gradient_norm = sqrt(es_reducer_norm2_all(t->reducer)); /* the same on all ranks */
+    if (!isfinite(report->gradient_norm)) /* before anything changes: the parameters stay good */
+        return es_err_set(
+            err, ES_EDATA,
+            "step %lld: the norm of the gradient is %g, want a finite number; lower the learning rates",
+            (long long)step, report->gradient_norm);
     report->n_active = n_active;
     report->leaf = es_leafgather_leaf(t->gather, 0);
     report->leaf_stride = t->record_n;
@@ -537,7 +555,6 @@ int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_lea
         if (t->teacher) at = replay_stats(t->student, at, tp->bn_momentum);
         if (t->teacher) replay_stats(t->teacher, at, tp->bn_momentum);
     }
-    report->gradient_norm = sqrt(es_reducer_norm2_all(t->reducer));
     double scale = 1.0;
     if (tp->clip_norm > 0.0 && report->gradient_norm > tp->clip_norm)
         scale = tp->clip_norm / (report->gradient_norm + 1e-6);

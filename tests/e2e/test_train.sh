@@ -1,131 +1,165 @@
-#!/usr/bin/env bash
-# The real programs on a tiny corpus: equal bits on 1, 2, 4 ranks, resume on other rank counts, signals, a killed rank, bad input.
-# TIMEOUT 900
-set -euo pipefail
-cd "$EARSHOT_SOURCE"
-program=$EARSHOT_BUILD/earshot
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-export EARSHOT_WORK=$work OMP_NUM_THREADS=1
+#!/bin/bash
+# TIMEOUT 600
+# Training through the program: one curve, bit for bit, on any number of ranks and across stops of every kind; prediction and
+# ensembles; what is refused.
+# shellcheck disable=SC2015  # fail has no failure of its own
+# shellcheck source=tests/e2e/toy.sh
+. "$EARSHOT_SOURCE/tests/e2e/toy.sh"
+toy_stores
+toy_configs
+[ $failures = 0 ] || done_testing
 
-fail() { echo "FAILED: $*" >&2; exit 1; }
-# on RANKS ARGUMENT...: runs the program, prints nothing but errors; the exit code is the program's
-on() { local n=$1; shift; mpiexec --oversubscribe --bind-to none -n "$n" "$program" "$@" --quiet >"$work/out" 2>"$work/err"; }
-# ok ...: must succeed
-ok() { on "$@" || { rc=$?; grep "^earshot" "$work/err" >&2; fail "exit code $rc: $*"; }; }
-# refused CODE TEXT RANKS ARGUMENT...: must end with CODE and exactly one error line of ours, which holds TEXT
-refused() {
-    local code=$1 text=$2 rc=0
-    shift 2
-    on "$@" || rc=$?
-    [ $rc = "$code" ] || { cat "$work/err" >&2; fail "exit code $rc, want $code: $*"; }
-    [ "$(grep -c '^earshot [a-z]*: ' "$work/err")" = 1 ] || { cat "$work/err" >&2; fail "want one error line: $*"; }
-    grep '^earshot [a-z]*: ' "$work/err" | grep -qF -- "$text" || { cat "$work/err" >&2; fail "want \"$text\": $*"; }
-}
-digest() { "$program" inspect --digest "$1"; }
-
-mkdir "$work/stores"
-ok 2 demo --out "$work/demo" --sounds "" --clips 16 --set demo.clips_as=40 --set demo.clips_as_eval=8 --set demo.maestro_train=10 \
-    --set demo.maestro_validation=5 --set demo.maestro_seconds=20
-for corpus in as-strong desed maestro; do ok 2 prepare --config configs/toy/data-$corpus.yaml --out "$work/stores/$corpus.h5"; done
-for n in 1 3; do ok $n prepare --config configs/toy/data-desed.yaml --out "$work/desed-$n.h5"; done
-[ "$(digest "$work/desed-1.h5")" = "$(digest "$work/desed-3.h5")" ] || fail "prepare: stores of 1 and 3 ranks differ"
-
-# the same bits on any number of ranks, in one go or resumed
-pre=(train --config configs/toy/pretrain-atst.yaml --set pretrain.batch=1 --set train.epochs=2 --set train.validate_every=1)
-for n in 1 2 4; do ok $n "${pre[@]}" --set "run.dir=$work/runs/p$n" --set train.max_steps=6; done
-ok 4 "${pre[@]}" --set "run.dir=$work/runs/resumed" --set train.max_steps=2
-ok 1 "${pre[@]}" --set "run.dir=$work/runs/resumed" --set train.max_steps=4
-ok 2 "${pre[@]}" --set "run.dir=$work/runs/resumed" --set train.max_steps=6
-want=$(digest "$work/runs/p1/checkpoint-last.h5")
-for r in p2 p4 resumed; do [ "$(digest "$work/runs/$r/checkpoint-last.h5")" = "$want" ] || fail "run $r differs from p1"; done
-/usr/bin/python3 analysis/compare_runs.py "$work/runs/p1" "$work/runs/p4" || fail "losses of 1 and 4 ranks differ"
-/usr/bin/python3 analysis/compare_runs.py "$work/runs/p1" "$work/runs/resumed" || fail "losses of a resumed run differ"
-
-mkdir -p "$work/runs/pretrain-atst" && cp "$work/runs/p1/checkpoint-last.h5" "$work/runs/pretrain-atst/"
-small=(--set train.epochs=1 --set train.validate_every=1 --set train.leaves=4)
-one=(train --config configs/toy/it1-stage1-atst.yaml "${small[@]}")
-for n in 1 2; do ok $n "${one[@]}" --set "run.dir=$work/runs/s$n" --set train.max_steps=2; done
-[ "$(digest "$work/runs/s1/checkpoint-last.h5")" = "$(digest "$work/runs/s2/checkpoint-last.h5")" ] || fail "stage 1 differs"
-two=(train --config configs/toy/it1-stage2-atst.yaml "${small[@]}" --set "model.init=$work/runs/s1/checkpoint-last.h5")
-for n in 1 2; do ok $n "${two[@]}" --set "run.dir=$work/runs/t$n" --set train.max_steps=2; done
-[ "$(digest "$work/runs/t1/checkpoint-last.h5")" = "$(digest "$work/runs/t2/checkpoint-last.h5")" ] || fail "stage 2 differs"
-
-# predictions, ensemble
-last=$work/runs/t1/checkpoint-last.h5
-for n in 1 2 4; do ok $n predict --checkpoint "$last" --store "$work/stores/desed.h5" --out "$work/pred-$n.h5"; done
-[ "$(digest "$work/pred-1.h5")" = "$(digest "$work/pred-4.h5")" ] || fail "predictions of 1 and 4 ranks differ"
-[ "$(digest "$work/pred-1.h5")" = "$(digest "$work/pred-2.h5")" ] || fail "predictions of 1 and 2 ranks differ"
-ok 2 ensemble --out "$work/ensemble.h5" "$work/pred-1.h5" "$work/pred-2.h5"
-ok 2 predict --checkpoint "$last" --store "$work/stores/maestro.h5" --out "$work/maestro.h5"
-refused 65 filenames 2 ensemble --out "$work/x.h5" "$work/pred-1.h5" "$work/maestro.h5"
-ok 1 metrics "$work/runs/p1/metrics.h5" "$work/runs/s1/metrics.h5" --csv "$work/runs.csv"
-grep -q 'step/loss,1,' "$work/runs.csv" || fail "metrics --csv: no losses"
-
-# a signal: 75 and a checkpoint; a killed rank: the job ends; then the same command finishes with the same digest
-long=("${pre[@]}" --set train.epochs=30 --set train.validate_every=0 --set checkpoint.every_steps=5)
-ok 2 "${long[@]}" --set "run.dir=$work/runs/whole"
-want=$(digest "$work/runs/whole/checkpoint-last.h5")
-interrupted() { # NAME SIGNAL WHO: mpiexec gets a USR1, one rank a KILL
-    local dir=$work/runs/$1 launcher rc=0
-    mpiexec --oversubscribe --bind-to none -n 2 "$program" "${long[@]}" --set "run.dir=$dir" --quiet >/dev/null 2>"$work/err" &
-    launcher=$!
-    for _ in $(seq 300); do [ -e "$dir/checkpoint-last.h5" ] && break; sleep 0.1; done
-    if [ "$3" = launcher ]; then kill "-$2" $launcher; else kill "-$2" "$(pgrep -P $launcher | tail -n 1)"; fi
-    wait $launcher || rc=$?
-    echo $rc
-}
-rc=$(interrupted term USR1 launcher) # mpiexec forwards USR1; on TERM it kills the ranks itself
-[ "$rc" = 75 ] || fail "SIGUSR1: exit code $rc, want 75"
-rc=$(interrupted killed KILL rank)
-case $rc in 0 | 75) fail "kill -9: exit code $rc" ;; esac
-for r in term killed; do
-    ok 2 "${long[@]}" --set "run.dir=$work/runs/$r"
-    [ "$(digest "$work/runs/$r/checkpoint-last.h5")" = "$want" ] || fail "run $r: another result after it was resumed"
+# ---- pre-training on 1, 2 and 4 ranks
+for np in 1 2 4; do
+    ok $np train --config pre.yaml --set run.dir=runs/pre$np --json pre$np.json
+    [ $np = 1 ] || same_runs runs/pre1 runs/pre$np
 done
-ok 2 "${long[@]}" --set "run.dir=$work/runs/whole" # finished: nothing to do
+mv runs/pre1 runs/pre
+files=$(cd runs/pre && echo *)
+[ "$files" = "checkpoint-best.h5 checkpoint-last.h5 config.yaml log.txt metrics.h5" ] || fail "files of a run: $files"
+whole=$(digest runs/pre/checkpoint-last.h5)
+[[ $whole =~ ^[0-9a-f]{16}$ ]] || fail "inspect --digest printed '$whole'"
+grep -q '"step": 6, "total_steps": 6, "stopped": false' pre2.json || fail "train --json: $(cat pre2.json)"
+ok 2 train --config pre.yaml --set run.dir=runs/other --set run.seed=7
+[ "$whole" != "$(digest runs/other/checkpoint-last.h5)" ] || fail "another seed gives the same checkpoint"
+"$python" "$EARSHOT_SOURCE/analysis/compare_runs.py" runs/pre runs/other >/dev/null && fail "compare_runs finds another seed the same"
 
-# bad input, on 2 ranks: one line, the documented code, nothing damaged
-before=$(digest "$work/runs/p1/checkpoint-last.h5")
-refused 64 optimizer.head_lr 2 "${pre[@]}" --set "run.dir=$work/runs/p1" --set optimizer.head_lr=0.5 # other value on resume
-refused 64 train.epochs 2 "${pre[@]}" --set train.epoch=3                                           # misspelt key
-refused 64 model.depth 2 "${pre[@]}" --set model.depth=0                                            # out of range
-refused 74 nowhere.h5 2 "${pre[@]}" --set "run.dir=$work/runs/x" --set "data.stores=[$work/nowhere.h5]"
-head -c 5000 "$work/stores/desed.h5" >"$work/cut.h5"
-refused 65 cut.h5 2 "${one[@]}" --set "run.dir=$work/runs/x" --set "data.stores=[$work/cut.h5]"
-refused 65 "not a checkpoint of this model" 2 "${two[@]}" --set "run.dir=$work/runs/x" --set model.dim=48
-/usr/bin/python3 - "$work/stores/desed.h5" "$work/old.h5" <<'PY'
-import shutil, sys, h5py
-shutil.copy(sys.argv[1], sys.argv[2])
-with h5py.File(sys.argv[2], "r+") as f:
-    f.attrs["earshot_version"] = f.attrs["earshot_version"] * 0 + 99
-PY
-refused 65 old.h5 2 "${one[@]}" --set "run.dir=$work/runs/x" --set "data.stores=[$work/old.h5]"
-tsv=$work/demo/desed/metadata/train/audioset_strong.tsv
-cp "$tsv" "$work/good.tsv"
-bad() { # TEXT SED-EXPRESSION
-    sed "$2" "$work/good.tsv" >"$tsv"
-    refused 65 "$1" 2 prepare --config configs/toy/data-desed.yaml --out "$work/stores/desed.h5"
+# ---- stop after 3 steps, at a validation; go on with another number of ranks
+while read -r before after; do
+    run=runs/halves$before$after
+    ok "$before" train --config pre.yaml --set run.dir="$run" --set train.max_steps=3
+    ok "$after" train --config pre.yaml --set run.dir="$run" --set run.log_level=warn
+    same_runs runs/pre "$run"
+    [ -e "$run"/checkpoint-prev.h5 ] || fail "$run: no checkpoint-prev.h5"
+done <<PAIRS
+1 4
+2 1
+4 2
+PAIRS
+ok 2 train --config pre.yaml --set run.dir=runs/third --resume runs/halves21/checkpoint-prev.h5
+[ "$(digest runs/third/checkpoint-last.h5)" = "$whole" ] || fail "--resume FILE from step 3"
+
+# ---- a finished run is left alone, and at once (its folder has a new name: config.yaml is written once more)
+ok 1 train --config pre.yaml
+sha256sum runs/pre/*.h5 runs/pre/config.yaml >sums
+ok 2 train --config pre.yaml
+[ $seconds -le 20 ] && grep -q '^step 6 of 6' out && sha256sum --quiet -c sums || fail "a finished run: $seconds s"
+
+# ---- other values of a key: 64, the key by name, nothing changed
+cp as-strong.h5 copy.h5
+for change in optimizer.head_lr=0.01 train.epochs=3 run.seed=43 "data.stores=[copy.h5]"; do
+    go 2 train --config pre.yaml --set "$change"
+    [ $code = 64 ] && [ "$(errors | wc -l)" = 1 ] && errors | grep -q "other values of ${change%%=*};" && sha256sum --quiet -c sums ||
+        fail "resume with $change: code $code"
+done
+
+# ---- numbers of ranks that cannot share 8 leaves
+for np in 3 16; do
+    go $np train --config pre.yaml --set run.dir=runs/never
+    [ $code = 64 ] && [ "$(errors | wc -l)" = 1 ] && errors | grep -q "ranks: got $np, want a power of two up to 8 " || fail "$np ranks: code $code"
+done
+
+# ---- signals in mid-run; then the same command again, on other numbers of ranks
+long=(train --config pre.yaml --set train.epochs=30)
+ok 2 "${long[@]}" --set run.dir=runs/long
+# stop SIGNAL WHOM: two stops, then to the end. WHOM: launcher, ranks or one
+stop() {
+    local signal=$1 whom=$2 run=runs/$1-$2 stops=0 np
+    for np in 2 4 1 2 4 1; do
+        touch mark
+        launch $np "${long[@]}" --set run.dir="$run"
+        if [ $stops -lt 2 ] && until_newer "$run/metrics.h5" mark; then
+            sleep 0.$((RANDOM % 4))
+            case $whom in
+            launcher) kill -"$signal" "$launcher" ;;
+            ranks) ranks | xargs -r kill -"$signal" ;;
+            one) ranks | shuf -n 1 | xargs -r kill -"$signal" ;;
+            esac
+        fi
+        finish
+        [ -z "$(errors)" ] || fail "$signal to $whom: errors"
+        [ $code != 0 ] || break
+        stops=$((stops + 1))
+        if [ "$signal-$whom" = TERM-launcher ]; then continue; fi # Open MPI's mpiexec then has a code of its own
+        [ $code = 75 ] || fail "$signal to $whom: code $code, want 75"
+    done
+    [ $code = 0 ] && [ $stops -ge 1 ] || fail "$signal to $whom: $stops stops, at last code $code"
+    same_runs runs/long "$run"
 }
-bad audioset_strong.tsv '1s/onset/start/'
-bad Barking '2s/\t[A-Z][A-Za-z_]*$/\tBarking/'
-bad audioset_strong.tsv:2 '2s/\t[0-9.]*\t/\t-1.000\t/'
-bad audioset_strong.tsv:2 '2s/\t[0-9.]*\t\([0-9.]*\)\t/\t9.000\t1.000\t/'
-cp "$work/good.tsv" "$tsv"
-wav=$(find "$work/demo/desed/audio/train/strong_label_real_16k" -name '*.wav' | sort | head -n 1)
-cp "$wav" "$work/good.wav"
-echo "no audio" >"$wav"
-refused 65 "$(basename "$wav")" 2 prepare --config configs/toy/data-desed.yaml --out "$work/stores/desed.h5"
-head -c 30000 "$work/good.wav" >"$wav"
-refused 65 "$(basename "$wav")" 2 prepare --config configs/toy/data-desed.yaml --out "$work/stores/desed.h5"
-rm "$wav"
-refused 65 "$(basename "$wav")" 2 prepare --config configs/toy/data-desed.yaml --out "$work/stores/desed.h5"
-[ "$(digest "$work/stores/desed.h5")" = "$(digest "$work/desed-1.h5")" ] || fail "a refused prepare changed the store"
-[ "$(digest "$work/runs/p1/checkpoint-last.h5")" = "$before" ] || fail "a refused train changed the checkpoint"
-if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then # root may write anywhere: try as nobody
-    mkdir "$work/locked" && chmod 755 "$work" "$work/locked"
-    rc=0
-    setpriv --reuid=65534 --regid=65534 --clear-groups "$program" "${one[@]}" --set "run.dir=$work/locked/run" --quiet 2>"$work/err" || rc=$?
-    [ $rc = 74 ] || { cat "$work/err" >&2; fail "no write permission: exit code $rc, want 74"; }
-fi
-echo "all good"
+stop USR1 launcher
+stop TERM launcher
+stop TERM ranks
+stop INT ranks
+stop USR1 one
+
+# ---- stages 1 and 2, with a teacher, dropout and interpolation consistency
+for np in 1 2 4; do
+    ok $np train --config stage1.yaml --set run.dir=runs/stage1.$np
+    [ $np = 1 ] || same_runs runs/stage1.1 runs/stage1.$np
+done
+mv runs/stage1.1 runs/stage1
+for np in 1 2 4; do
+    ok $np train --config stage2.yaml --set run.dir=runs/stage2.$np
+    [ $np = 1 ] || same_runs runs/stage2.1 runs/stage2.$np
+done
+mv runs/stage2.1 runs/stage2
+ok 2 train --config stage2.yaml --set run.dir=runs/stage2.halves --set train.max_steps=1
+ok 4 train --config stage2.yaml --set run.dir=runs/stage2.halves
+same_runs runs/stage2 runs/stage2.halves
+
+# ---- predictions on any number of ranks
+for np in 1 2 3 4; do
+    ok $np predict --checkpoint runs/stage2/checkpoint-last.h5 --store desed.h5 --set predict.block=2 --out p$np.h5
+    [ "$(digest p$np.h5)" = "$(digest p1.h5)" ] || fail "predict on $np ranks"
+done
+ok 3 predict --checkpoint runs/stage2/checkpoint-last.h5 --store desed.h5 --set predict.block=2 --which teacher --out teacher.h5
+[ "$(digest teacher.h5)" != "$(digest p1.h5)" ] || fail "the teacher predicts what the student does"
+ok 2 predict --checkpoint runs/stage2/checkpoint-last.h5 --store maestro.h5 --out m.h5
+ok 1 predict --checkpoint runs/stage2/checkpoint-last.h5 --store desed.h5 --subset validation --out v.h5
+
+# ---- ensembles, and files that do not belong together
+for np in 1 3; do ok $np ensemble --out e$np.h5 p1.h5 teacher.h5; done
+[ "$(digest e1.h5)" = "$(digest e3.h5)" ] || fail "ensemble on 3 ranks"
+"$python" - <<'PY' || fail "the ensemble is not the mean"
+import h5py, numpy as np
+a, b, e = (h5py.File(f)["strong_logits"][...].astype(float) for f in ("p1.h5", "teacher.h5", "e1.h5"))
+assert a.shape == (23, 156, 27) and np.abs(a - b).max() > 1e-3 and np.abs((a + b) / 2 - e).max() < 1e-6
+for name, change in (("names", "filenames"), ("frames", "strong_logits"), ("classes", "classes")):
+    with h5py.File("p1.h5") as src, h5py.File(f"bad-{name}.h5", "w") as dst:
+        dst.attrs.update(src.attrs)
+        for k in src:
+            v = src[k][...]
+            if k == change:
+                v = v[:, :-1] if k == "strong_logits" else np.concatenate([v[:-1], np.array([b"other"], v.dtype)])
+            dst[k] = v
+PY
+for what in names frames classes; do
+    go 2 ensemble --out bad.h5 p1.h5 bad-$what.h5
+    [ $code = 65 ] && [ "$(errors | wc -l)" = 1 ] && errors | grep -q "bad-$what.h5" && [ ! -e bad.h5 ] || fail "ensemble with other $what: code $code"
+done
+go 2 ensemble --out bad.h5 p1.h5 v.h5
+[ $code = 65 ] && [ "$(errors | wc -l)" = 1 ] && [ ! -e bad.h5 ] || fail "ensemble with fewer clips: code $code"
+go 2 ensemble --out bad.h5 p1.h5 m.h5
+[ $code = 65 ] && [ "$(errors | wc -l)" = 1 ] && [ ! -e bad.h5 ] || fail "ensemble of two corpora: code $code"
+
+# ---- pseudo-labels into stage 1 of the second iteration
+ok 1 ensemble --out pseudo-m.h5 m.h5
+it2=(train --config stage1.yaml --set loss.pseudo=1.5 --set "data.pseudo=[e1.h5, pseudo-m.h5]")
+for np in 1 2; do ok $np "${it2[@]}" --set run.dir=runs/it2.$np; done
+same_runs runs/it2.1 runs/it2.2
+"$python" "$EARSHOT_SOURCE/analysis/compare_runs.py" runs/stage1 runs/it2.1 >/dev/null && fail "pseudo-labels change nothing"
+
+# ---- the log as a table of numbers
+ok 1 metrics runs/pre/metrics.h5 runs/stage2/metrics.h5 --csv all.csv
+"$python" - <<'PY' || fail "metrics --csv"
+import csv, h5py
+rows = list(csv.DictReader(open("all.csv")))
+for run, n in (("runs/pre/metrics.h5", 6), ("runs/stage2/metrics.h5", 4)):
+    want = h5py.File(run)["step/loss"][...]
+    got = [float(r["value"]) for r in rows if r["run"] == run and r["column"] == "step/loss"]
+    assert got == list(want) and len(got) == n, (run, got, want)
+    assert [r["step"] for r in rows if r["run"] == run and r["column"] == "step/loss"] == [str(i) for i in range(n)]
+PY
+ok 1 metrics runs/pre/metrics.h5 --last 2
+[ "$(grep -cE '^ +[245] ' out)" = 4 ] && [ "$(grep -cE '^ +[013] ' out)" = 0 ] || fail "metrics --last 2"
+done_testing

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "earshot/fault.h"
 #include "earshot/hash.h"
 #include "earshot/mem.h"
 
@@ -350,6 +351,10 @@ static void failures(const struct es_comm *c, const struct es_trainer_params *tp
         step_fails(t, s, 1, text, c);
         s->nan_step = -1;
     }
+    s->asked = 0; /* rank 0 owns leaf 0; its gradient goes wrong behind a good loss */
+    es_fault_init("nan:3@rank0", s->rank);
+    step_fails(t, s, 1, "step 1: the norm of the gradient is", c);
+    es_fault_init(NULL, s->rank);
     s->asked = 0; /* the same step again, without the fault: as if nothing had happened */
     ES_ASSERT(es_trainer_step_all(t, 1, s->n_active, give, s, true, &rep, &err) == 0);
     ES_ASSERT(rep.mean[ES_TERM_TOTAL] == good->loss[1]);
