@@ -106,9 +106,9 @@ static int bench_step(struct es_run *run, struct es_err *err) {
         return es_err_set(err, ES_EUSAGE,
                           "--precision: got %s, want fp32 (bf16 is not available in this version)",
                           precision);
-    if (model && strcmp(model, "atst") != 0)
-        return es_err_set(err, ES_EUSAGE,
-                          "--model: got %s, want atst (the others are not available in this version)", model);
+    int arch = es_arch_from_name(model ? model : "atst");
+    if (arch < 0) return es_err_set(err, ES_EUSAGE, "--model: got %s, want atst, fpasst or beats", model);
+    p.arch = (enum es_arch)arch;
     ES_TRY(es_run_option_int(run, "batch", 1, ES_LEAF_CLIPS, &batch, err));
     ES_TRY(es_run_option_int(run, "steps", 1, 1000, &steps, err));
     ES_TRY(es_run_option_int(run, "depth", 1, 32, &depth, err));
@@ -116,8 +116,8 @@ static int bench_step(struct es_run *run, struct es_err *err) {
     p.steps = (int)steps;
     p.depth = (int)depth;
     ES_TRY(es_bench_step_all(es_run_comm(run), &p, &b, err));
-    es_run_print(run, "atst %s fp32: %d ranks x %d threads, %d clips a leaf\n", es_phase_names[p.phase],
-                 b.ranks, b.threads, b.batch);
+    es_run_print(run, "%s %s fp32: %d ranks x %d threads, %d clips a leaf\n", es_arch_name(p.arch),
+                 es_phase_names[p.phase], b.ranks, b.threads, b.batch);
     es_run_print(run,
                  "%.3f clips/s, %.1f GFLOP/s of matrix products, %.3f of the peak %.1f, %.2f GiB a rank\n",
                  b.clips_per_s, b.gemm_gflops_per_s, b.mfu, b.peak_gflops_per_s,
@@ -130,7 +130,7 @@ static int bench_step(struct es_run *run, struct es_err *err) {
         es_run_print(run, "  %-15s %8.3f s a step\n", es_time_names[k], b.time[k]);
     struct es_json *j = es_run_json(run);
     es_json_begin_object(j);
-    es_json_put_string(j, "model", "atst");
+    es_json_put_string(j, "model", es_arch_name(p.arch));
     es_json_put_string(j, "phase", es_phase_names[p.phase]);
     es_json_put_string(j, "precision", "fp32");
     es_json_put_int(j, "batch", b.batch);

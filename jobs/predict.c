@@ -35,9 +35,10 @@ int es_job_predict(struct es_run *run, struct es_err *err) {
     if (rc == 0 && n == 0)
         rc = es_err_set(err, ES_EDATA, "%s: no clips%s%s", es_store_path(s), name ? " of subset " : "",
                         name ? name : "");
+    struct es_frontend_params mel = es_model_frontend(m->config);
     if (rc == 0)
-        rc = es_forward_new(&f, m->net, m->params, es_config_int(es_run_config(run), "predict.block"),
-                            es_config_is(m->config, "quirks.atst_floor", "batch"), err);
+        rc = es_forward_new(&f, m->net, m->params, es_config_int(es_run_config(run), "predict.block"), &mel,
+                            err);
     if (rc == 0 && es_forward_classes(f) != es_store_n_classes(s))
         rc = es_err_set(err, ES_EDATA,
                         "%s: %d classes, the model has %d; use a store of the corpus it was trained on",

@@ -6,6 +6,7 @@
 #include "earshot/trainer.h"
 
 struct es_bench_step_params {
+    enum es_arch arch;
     enum es_phase phase;
     int depth;   /* 0: full */
     int batch;   /* clips a leaf; 0: published composition (pretrain: 8) */

@@ -7,14 +7,15 @@
 #ifndef EARSHOT_FORWARD_H
 #define EARSHOT_FORWARD_H
 
+#include "earshot/frontend.h"
 #include "earshot/nn.h"
 
 #define ES_CLIP_SAMPLES 160000
 
 struct es_forward;
-/* params: values to use (borrowed). floor_per_batch: quirks.atst_floor: batch. */
+/* params: values to use (borrowed). mel: the transformer's frontend (es_model_frontend). */
 int es_forward_new(struct es_forward **f, const struct es_net *net, struct es_params *params, int block,
-                   bool floor_per_batch, struct es_err *err);
+                   const struct es_frontend_params *mel, struct es_err *err);
 void es_forward_free(struct es_forward **f);
 int es_forward_block(const struct es_forward *f);
 int es_forward_frames(const struct es_forward *f);  /* T of the logits */

@@ -108,6 +108,10 @@ void es_k_add_rows(int64_t B, int64_t T, int64_t D, const float *x, const float 
  * (W/p)*p get gradient 0. */
 void es_k_patchify_fwd(int64_t B, int64_t F, int64_t W, int64_t p, const float *x, float *y);
 void es_k_patchify_bwd(int64_t B, int64_t F, int64_t W, int64_t p, const float *dy, float beta, float *dx);
+/* Taps of a convolution over time, side by side: x [B,F,T] -> y [B,T,F*k], y[b,t,f*k+j] = x[b,f,t+j], 0 beyond the last frame;
+ * bwd: dx = the same turned round, summed over taps in order, + beta dx (0 or 1). */
+void es_k_taps_fwd(int64_t B, int64_t F, int64_t T, int64_t k, const float *x, float *y);
+void es_k_taps_bwd(int64_t B, int64_t F, int64_t T, int64_t k, const float *dy, float beta, float *dx);
 
 /* ---- optimiser and sums (src/kernels/adamw*.c, sums*.c) */
 struct es_adamw {

@@ -24,12 +24,19 @@
 
 #include "earshot/rng.h"
 
-/* Stride 1, zero padding. Output H' = H + 2 pad_h - kh + 1, W' likewise. */
+/* Zero padding. Output H' = (H + 2 pad_h - kh) / stride_h + 1, rounded down, W' likewise. */
 struct es_k_conv2d {
     int64_t B, C, H, W; /* input [B,C,H,W] */
     int64_t O, kh, kw;  /* weights [O,C,kh,kw] */
     int64_t pad_h, pad_w;
+    int64_t stride_h, stride_w; /* >= 1 */
 };
+static inline int64_t es_k_conv2d_out_h(const struct es_k_conv2d *s) {
+    return (s->H + 2 * s->pad_h - s->kh) / s->stride_h + 1;
+}
+static inline int64_t es_k_conv2d_out_w(const struct es_k_conv2d *s) {
+    return (s->W + 2 * s->pad_w - s->kw) / s->stride_w + 1;
+}
 size_t es_k_conv2d_ws(const struct es_k_conv2d *s); /* enough for forward, dx and dw */
 
 struct es_k_batchnorm {

@@ -2,11 +2,11 @@
  * empty. */
 #ifdef ES_K
 
-/* y[b,o,h,w] = b[o] + sum_{c,i,j} w[o,c,i,j] x[b,c,h+i-pad_h,w+j-pad_w]. x [B,C,H,W], y [B,O,H',W'], b may be
- * NULL. */
+/* y[b,o,h,w] = b[o] + sum_{c,i,j} w[o,c,i,j] x[b,c,h stride_h+i-pad_h,w stride_w+j-pad_w]. x [B,C,H,W], y
+ * [B,O,H',W'], b may be NULL. */
 void ES_K(conv2d_fwd)(const struct es_k_conv2d *s, const ES_R *x, const ES_R *w, const ES_R *b, ES_R *y,
                       void *ws);
-/* Gradient of x: the correlation of dy with w turned around, padding k-1-pad. */
+/* Gradient of x: with stride 1 the correlation of dy with w turned around, padding k-1-pad. */
 void ES_K(conv2d_dx)(const struct es_k_conv2d *s, const ES_R *w, const ES_R *dy, ES_R *dx, bool add_dx,
                      void *ws);
 /* Gradients of w and b: sums over clips in groups of fixed size, then over groups in order, in double. */

@@ -7,6 +7,7 @@
 
 #include "earshot/comm.h"
 #include "earshot/config.h"
+#include "earshot/frontend.h"
 #include "earshot/h5.h"
 #include "earshot/nn.h"
 
@@ -23,6 +24,9 @@ struct es_model { /* plain; filled by es_model_open_all */
 int es_model_open_all(struct es_model **m, const struct es_comm *c, const char *path, const char *which,
                       struct es_err *err);
 void es_model_close(struct es_model **m);
+
+/* The frontend that a run's configuration asks for, in evaluation. */
+struct es_frontend_params es_model_frontend(const struct es_config *cfg);
 
 /* Fills the values of params from the entries below group ("/student", "/" for weights files). Entries of the transformer are
  * found under any of the prefixes that pre-training, stages and public files use. all: every entry must be there; else only the

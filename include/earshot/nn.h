@@ -20,7 +20,7 @@
 #include "earshot/config.h"
 #include "earshot/ops.h"
 
-enum es_arch { ES_ARCH_ATST, ES_ARCH_FPASST, ES_ARCH_BEATS };
+enum es_arch { ES_ARCH_ATST, ES_ARCH_FPASST, ES_ARCH_BEATS, ES_N_ARCHS };
 enum es_embed_pool { ES_POOL_AAP, ES_POOL_NEAREST, ES_POOL_NEAREST_EXACT };
 #define ES_MAX_CNN 8
 
@@ -29,6 +29,7 @@ struct es_transformer_config { /* full size: 768, 12, 12, 3072 */
     int dim, depth, heads, mlp;
     int n_mels, n_mel_frames; /* of the longest clip: size of the position table (64, 1001) */
     double ln_eps;
+    bool fpasst_groups_fixed; /* quirks.fpasst_groups */
 };
 
 struct es_net_config {
@@ -46,7 +47,13 @@ struct es_net_config {
     bool pretrain_rnn;
     int pretrain_rnn_cells, pretrain_rnn_layers, pretrain_frames, pretrain_classes;
 };
+const char *
+es_arch_name(enum es_arch arch); /* "atst": as in model.arch; its frontend has the same name (frontend.h) */
+int es_arch_from_name(const char *name);                                                /* -1 when unknown */
+void es_transformer_config_default(struct es_transformer_config *c, enum es_arch arch); /* full size */
 void es_net_config_default(struct es_net_config *c); /* full-size ATST with the published CRNN */
+/* The same with another transformer, and its published wrapper and pooling. */
+void es_net_config_published(struct es_net_config *c, enum es_arch arch);
 
 /* From the keys model.*, crnn.* and pretrain.* of a run or of the /config text of a checkpoint. pretrain_classes: of the store;
  * used in phase pretrain only. */
@@ -67,7 +74,13 @@ enum es_param_part es_net_part(const struct es_net *net, const char *name);
 int es_net_depth_index(const struct es_net *net,
                        const char *name); /* 0 final norm, 1..depth block depth-1..0, depth+1 rest */
 
-/* features [B,1,F,T] (ATST mel) -> [B,T',D] */
+/* Names under which files of other phases and public checkpoints hold the transformer's parameter `name`: i = 0, 1, ... until
+ * false. */
+bool es_net_other_name(const struct es_net *net, const char *name, int i, char *other, size_t size);
+
+/* T' for so many frames of the transformer's mel */
+int es_net_tokens(const struct es_net_config *c, int n_mel_frames);
+/* features [B,1,F,T] -> [B,T',D] */
 struct es_tensor *es_net_transformer(const struct es_net *net, struct es_tape *t, struct es_tensor *features);
 /* e [B,T',D] -> wrapper head when configured -> resampled to n_frames: [B,n_frames,E] */
 struct es_tensor *es_net_resample(const struct es_net *net, struct es_tape *t, struct es_tensor *e);

@@ -8,7 +8,7 @@
 #include "earshot/tape.h"
 
 /* ---- transformer side (src/tensor/ops_transformer.c) */
-/* y = x W' + b. x [..., I], w [O, I], b [O] or NULL. -> [..., O] */
+/* y = x W' + b. x [..., I], w [O, ...] with I elements a row, b [O] or NULL. -> [..., O] */
 struct es_tensor *es_op_linear(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
                                struct es_tensor *b);
 struct es_tensor *es_op_add(struct es_tape *t, struct es_tensor *a, struct es_tensor *b);
@@ -32,11 +32,27 @@ struct es_tensor *es_op_concat(struct es_tape *t, struct es_tensor *a, struct es
 struct es_tensor *es_op_reshape(struct es_tape *t, struct es_tensor *x, int ndim, const int64_t *shape);
 struct es_tensor *es_op_sigmoid(struct es_tape *t, struct es_tensor *x);
 
+/* ---- fPaSST's patch embedding (src/tensor/ops_fpasst.c) */
+/* x [B,F,T] -> [B,T,F*k], element [b,t,f*k+j] = x[b,f,t+j], 0 beyond the last frame: with a linear layer behind, a convolution
+ * as tall as F and k frames wide. */
+struct es_tensor *es_op_taps(struct es_tape *t, struct es_tensor *x, int k);
+struct es_token_params {
+    struct es_tensor *cls, *dist, *prefix, *freq, *time; /* D, D, 2 D, D elements; time [..., D, ..., N] */
+};
+/* x [B,T,D] -> [B,T+2,D]: rows cls + prefix[0] and dist + prefix[1], then x + time[:, offset + t] + freq. */
+struct es_tensor *es_op_tokens(struct es_tape *t, struct es_tensor *x, const struct es_token_params *p,
+                               int64_t offset);
+/* [B,T,D] -> [B,T-n,D]: without the first n rows of every clip. */
+struct es_tensor *es_op_skip_rows(struct es_tape *t, struct es_tensor *x, int64_t n);
+
 /* ---- CRNN side (src/tensor/ops_crnn.c) */
 /* Cross-correlation, stride 1, zero padding pad on both sides. x [B,C,H,W], w [O,C,kh,kw], b [O]. ->
  * [B,O,H',W'] */
 struct es_tensor *es_op_conv2d(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
                                struct es_tensor *b, int pad);
+/* Output size (H + 2 pad - kh) / stride + 1, rounded down; b may be NULL. */
+struct es_tensor *es_op_conv2d_strided(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
+                                       struct es_tensor *b, int stride, int pad);
 /* Training tape: batch statistics over (B,H,W), biased for the output, and the pair (mean, unbiased variance)
  * added to the tape's statistics; otherwise running statistics. mean_param, var_param index the parameter
  * table. */

@@ -59,6 +59,16 @@ static const struct es_config_key table[] = {
     ROW(INT, "model.n_frames", "156", "label frames of a clip of 10 s in stages 1 and 2", .range = "1..1000",
         .unit = "frames"),
 
+    ROW(INT, "frontend.fmin_range", "1",
+        "in training the lower end of the mel band is drawn from 0 to this - 1, once a leaf; 1: always 0 "
+        "(published: 10 in pre-training)",
+        .range = "1..2000", .unit = "Hz", .only = "model.arch=fpasst"),
+    ROW(INT, "frontend.fmax_range", "2000",
+        "in training the upper end is drawn from 8000 - this + 1 to 8000; in evaluation and stage 1 it is "
+        "8000 - this / 2, "
+        "so keep it for later phases",
+        .range = "1..4000", .unit = "Hz", .only = "model.arch=fpasst"),
+
     ROW(INTS, "crnn.filters", "[16, 32, 64, 128, 128, 128, 128]", "channels of the convolution blocks",
         .range = "1..2048", STAGES),
     ROW(INTS, "crnn.pool_time", "[2, 2, 1, 1, 1, 1, 1]", "average pooling over time after each block",

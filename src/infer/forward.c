@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "earshot/frontend.h"
 #include "earshot/kernels_crnn.h"
 #include "earshot/mem.h"
 
@@ -51,12 +50,11 @@ static void free_tape(struct es_forward *f) {
     es_arena_free(&f->leaf);
 }
 
-static int set_up(struct es_forward *f, struct es_params *params, bool floor_per_batch, struct es_err *err) {
+static int set_up(struct es_forward *f, struct es_params *params, const struct es_frontend_params *mel,
+                  struct es_err *err) {
     const struct es_net_config *c = es_net_config(f->net);
-    struct es_frontend_params fp = es_frontend_params_default(ES_FRONTEND_ATST_MEL);
     int mels = 0;
-    fp.floor_per_batch = floor_per_batch;
-    ES_TRY(es_frontend_new(&f->transformer_mel, fp, err));
+    ES_TRY(es_frontend_new(&f->transformer_mel, *mel, err));
     ES_TRY(es_frontend_shape(f->transformer_mel, ES_CLIP_SAMPLES, &mels, &f->feature_frames, err));
     f->waves = es_alloc((size_t)f->block * ES_CLIP_SAMPLES, sizeof(float), err);
     f->features = es_alloc((size_t)f->block * (size_t)mels * (size_t)f->feature_frames, sizeof(float), err);
@@ -83,12 +81,12 @@ static int set_up(struct es_forward *f, struct es_params *params, bool floor_per
 }
 
 int es_forward_new(struct es_forward **f, const struct es_net *net, struct es_params *params, int block,
-                   bool floor_per_batch, struct es_err *err) {
+                   const struct es_frontend_params *mel, struct es_err *err) {
     *f = es_alloc(1, sizeof **f, err);
     if (!*f) return -ES_EIO;
     (*f)->net = net;
     (*f)->block = block;
-    int rc = set_up(*f, params, floor_per_batch, err);
+    int rc = set_up(*f, params, mel, err);
     if (rc < 0) es_forward_free(f);
     return rc;
 }

@@ -8,8 +8,6 @@
 
 #define SHOWN 5
 
-static const char *const prefixes[] = {"as_model.model.atst.", "as_model.atst.", "model.atst.", "atst.", ""};
-
 /* Path of a parameter's entry in the file; false when there is none. */
 static bool locate(const struct es_h5 *f, const char *group, const struct es_net *net, const char *name,
                    char *path, size_t size) {
@@ -17,10 +15,9 @@ static bool locate(const struct es_h5 *f, const char *group, const struct es_net
     snprintf(path, size, "%s%s%s", group, slash, name);
     if (es_h5_has(f, path)) return true;
     if (es_net_part(net, name) != ES_PART_TRANSFORMER) return false;
-    const char *rest = strstr(name, "atst.");
-    if (!rest) return false;
-    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
-        snprintf(path, size, "%s%s%s%s", group, slash, prefixes[i], rest + 5);
+    char other[160];
+    for (int i = 0; es_net_other_name(net, name, i, other, sizeof other); i++) {
+        snprintf(path, size, "%s%s%s", group, slash, other);
         if (es_h5_has(f, path)) return true;
     }
     return false;
@@ -53,6 +50,18 @@ int es_model_fill(const struct es_h5 *f, const char *group, const struct es_net 
     return es_err_set(err, ES_EDATA,
                       "%s: not a checkpoint of this model: %d entries below %s do not fit: %s%s",
                       es_h5_path(f), wrong, group, list, wrong > SHOWN ? ", ..." : "");
+}
+
+struct es_frontend_params es_model_frontend(const struct es_config *cfg) {
+    int kind = es_frontend_kind_from_name(es_config_string(cfg, "model.arch"));
+    struct es_frontend_params p = es_frontend_params_default((enum es_frontend_kind)kind);
+    p.floor_per_batch = es_config_is(cfg, "quirks.atst_floor", "batch");
+    if (p.kind == ES_FRONTEND_FPASST_MEL) {
+        struct es_band band = es_frontend_fpasst_band_eval(es_config_int(cfg, "frontend.fmax_range"));
+        p.fmin_hz = band.fmin_hz;
+        p.fmax_hz = band.fmax_hz;
+    }
+    return p;
 }
 
 /* Classes of a pre-training head, from the shape of its bias. */

@@ -1,6 +1,6 @@
 /* Convolution by tiles (crnn_simd.h). Forward and dx are one correlation: 16 output positions in a row make a
  * panel; the input values that meet the taps there are gathered into [channel*tap][16], then met by the
- * packed weights. dw: the gradient's 16 channels make a panel [position][16], the gathered input gives the
+ * packed weights. dx of a strided convolution is one correlation for each phase of the stride. dw: the gradient's 16 channels make a panel [position][16], the gathered input gives the
  * rows.
  *
  * Attempts, GFLOP/s of one Zen 3 core in a noisy hour, 3x3:
@@ -22,42 +22,75 @@
     18 /* at most so many gathered rows at a time in dw (one channel at least): full tiles for 3x3 */
 #define MAX_GROUPS 32 /* partial sums of dw; fixed, so that the thread count does not change sums */
 
-static int64_t out_h(const struct es_k_conv2d *s) {
-    return s->H + 2 * s->pad_h - s->kh + 1;
+/* A correlation whose padding may differ at the two ends: the output's size says where it stops. */
+struct shape {
+    int64_t B, C, H, W, O, kh, kw, pad_h, pad_w, step_h, step_w, oh, ow;
+};
+
+static struct shape shape_of(const struct es_k_conv2d *s) {
+    return (struct shape){.B = s->B,
+                          .C = s->C,
+                          .H = s->H,
+                          .W = s->W,
+                          .O = s->O,
+                          .kh = s->kh,
+                          .kw = s->kw,
+                          .pad_h = s->pad_h,
+                          .pad_w = s->pad_w,
+                          .step_h = s->stride_h,
+                          .step_w = s->stride_w,
+                          .oh = es_k_conv2d_out_h(s),
+                          .ow = es_k_conv2d_out_w(s)};
 }
-static int64_t out_w(const struct es_k_conv2d *s) {
-    return s->W + 2 * s->pad_w - s->kw + 1;
-}
-static int64_t taps(const struct es_k_conv2d *s) {
+
+static int64_t taps(const struct shape *s) {
     return s->kh * s->kw;
 }
-static int64_t block_channels(const struct es_k_conv2d *s, int64_t rows) {
+static int64_t block_channels(const struct shape *s, int64_t rows) {
     int64_t n = rows / taps(s);
     return n < 1 ? 1 : least(n, s->C);
 }
 
-/* The convolution that gives dx from dy. */
-static struct es_k_conv2d turned(const struct es_k_conv2d *s) {
-    return (struct es_k_conv2d){.B = s->B,
-                                .C = s->O,
-                                .H = out_h(s),
-                                .W = out_w(s),
-                                .O = s->C,
-                                .kh = s->kh,
-                                .kw = s->kw,
-                                .pad_h = s->kh - 1 - s->pad_h,
-                                .pad_w = s->kw - 1 - s->pad_w};
+/* Along one axis, the positions phase, phase + step, ... of dx are a correlation with step 1: of dy with every step-th tap of
+ * w, turned around. */
+struct axis {
+    int64_t first, taps, pad, out; /* first tap of w, how many, padding before, positions */
+};
+
+static struct axis phase_axis(int64_t k, int64_t pad, int64_t step, int64_t in, int64_t phase) {
+    struct axis a = {.first = (phase + pad) % step, .out = (in - phase + step - 1) / step};
+    if (a.first < k) a.taps = (k - a.first + step - 1) / step;
+    a.pad = a.taps - 1 - (phase + pad - a.first) / step;
+    return a;
+}
+
+static struct shape phase_shape(const struct shape *s, const struct axis *h, const struct axis *w) {
+    return (struct shape){.B = s->B,
+                          .C = s->O,
+                          .H = s->oh,
+                          .W = s->ow,
+                          .O = s->C,
+                          .kh = h->taps,
+                          .kw = w->taps,
+                          .pad_h = h->pad,
+                          .pad_w = w->pad,
+                          .step_h = 1,
+                          .step_w = 1,
+                          .oh = h->out,
+                          .ow = w->out};
 }
 
 /* Values of channels c0..c1-1 at output positions n0..n0+cols-1 (h*W'+w) of one clip, tap by tap:
  * dst[((c-c0)*taps + tap)*ld + column], zero outside the image and in columns cols..15. */
-static void gather(const struct es_k_conv2d *s, const float *x, int64_t n0, int64_t cols, int64_t c0,
-                   int64_t c1, float *dst, int64_t ld) {
+static void gather(const struct shape *s, const float *x, int64_t n0, int64_t cols, int64_t c0, int64_t c1,
+                   float *dst, int64_t ld) {
     int32_t h[TILE_N], w[TILE_N];
-    int64_t ow = out_w(s), row = n0 / ow, column = n0 % ow, plane = s->H * s->W, n_taps = taps(s);
+    int64_t ow = s->ow, row = n0 / ow, column = n0 % ow, plane = s->H * s->W, n_taps = taps(s);
     int64_t top = row - s->pad_h, left = column - s->pad_w;
-    if (ow == s->W && cols == TILE_N && column + TILE_N <= ow && top >= 0 && top + s->kh <= s->H &&
-        left >= 0 && left + TILE_N - 1 + s->kw <= s->W) { /* no tap leaves the image */
+    bool in_rows =
+        ow == s->W && s->step_h == 1 && s->step_w == 1; /* positions side by side have inputs side by side */
+    if (in_rows && cols == TILE_N && column + TILE_N <= ow && top >= 0 && top + s->kh <= s->H && left >= 0 &&
+        left + TILE_N - 1 + s->kw <= s->W) { /* no tap leaves the image */
         for (int64_t c = c0; c < c1; c++)
             for (int64_t i = 0; i < s->kh; i++) {
                 const float *from = x + c * plane + (top + i) * s->W + left;
@@ -69,8 +102,8 @@ static void gather(const struct es_k_conv2d *s, const float *x, int64_t n0, int6
         return;
     }
     for (int i = 0; i < TILE_N; i++) {
-        h[i] = i < cols ? (int32_t)row : INT32_MIN / 2;
-        w[i] = (int32_t)column;
+        h[i] = i < cols ? (int32_t)(row * s->step_h) : INT32_MIN / 2;
+        w[i] = (int32_t)(column * s->step_w);
         if (++column == ow) {
             column = 0;
             row++;
@@ -94,7 +127,7 @@ static void gather(const struct es_k_conv2d *s, const float *x, int64_t n0, int6
                 at[half] = _mm256_add_epi32(_mm256_mullo_epi32(p, nw), q);
             }
             float *to = dst + (i * s->kw + j) * ld;
-            if (ow != s->W) { /* rows of input and output differ in length: addresses lane by lane */
+            if (!in_rows) { /* addresses lane by lane */
                 for (int64_t c = c0; c < c1; c++, to += n_taps * ld)
                     for (int half = 0; half < 2; half++)
                         _mm256_storeu_ps(to + 8 * half, _mm256_mask_i32gather_ps(
@@ -118,9 +151,9 @@ static void gather(const struct es_k_conv2d *s, const float *x, int64_t n0, int6
 }
 
 /* y (+)= bias + packed weights a [O, C*taps] over x. panels: per thread GROUP*K rows of 16. */
-static void correlate(const struct es_k_conv2d *s, const float *x, const float *a, const float *bias,
-                      float *y, bool add, float *panels) {
-    int64_t N = out_h(s) * out_w(s), K = s->C * taps(s), cb = block_channels(s, K_BLOCK);
+static void correlate(const struct shape *s, const float *x, const float *a, const float *bias, float *y,
+                      bool add, float *panels) {
+    int64_t N = s->oh * s->ow, K = s->C * taps(s), cb = block_channels(s, K_BLOCK);
     int64_t per_clip = (N + GROUP * TILE_N - 1) / (GROUP * TILE_N);
 #pragma omp parallel for schedule(static) if (s->B * N * K * s->O > 1 << 18)
     for (int64_t item = 0; item < s->B * per_clip; item++) {
@@ -140,51 +173,95 @@ static void correlate(const struct es_k_conv2d *s, const float *x, const float *
     }
 }
 
-static size_t correlate_ws(const struct es_k_conv2d *s) { /* floats: weights packed, panels */
+static size_t correlate_ws(const struct shape *s) { /* floats: weights packed, panels */
     return (size_t)(s->O * s->C * taps(s)) +
            (size_t)(es_kernel_threads() * GROUP * block_channels(s, K_BLOCK) * taps(s) * TILE_N) + 64;
 }
 
-static int64_t dw_groups(const struct es_k_conv2d *s) {
+static int64_t dw_groups(const struct shape *s) {
     return least(s->B, MAX_GROUPS);
 }
 
-static size_t dw_ws(const struct es_k_conv2d *s) {
+static size_t dw_ws(const struct shape *s) {
     int64_t o = round_up(s->O, TILE_N), rows = block_channels(s, DW_ROWS) * taps(s);
     return (size_t)(dw_groups(s) * o * (s->C * taps(s) + 2) + es_kernel_threads() * CHUNK * (o + rows));
 }
 
-size_t es_k_conv2d_ws(const struct es_k_conv2d *s) {
-    struct es_k_conv2d t = turned(s);
-    size_t n = correlate_ws(s), m = correlate_ws(&t) + (size_t)(s->O * s->C * taps(s)), d = dw_ws(s);
+/* One phase of dx at a time: weights turned, packed, panels, and with a step the phase itself. */
+static size_t dx_ws(const struct shape *s) {
+    struct axis h = {.taps = (s->kh + s->step_h - 1) / s->step_h},
+                w = {.taps = (s->kw + s->step_w - 1) / s->step_w};
+    struct shape t = phase_shape(s, &h, &w);
+    size_t phase =
+        (size_t)(s->B * s->C * ((s->H + s->step_h - 1) / s->step_h) * ((s->W + s->step_w - 1) / s->step_w));
+    return correlate_ws(&t) + (size_t)(s->O * s->C * taps(&t)) + (s->step_h * s->step_w > 1 ? phase + 16 : 0);
+}
+
+size_t es_k_conv2d_ws(const struct es_k_conv2d *conv) {
+    struct shape s = shape_of(conv);
+    size_t n = correlate_ws(&s), m = dx_ws(&s), d = dw_ws(&s);
     n = n > m ? n : m;
     return (n > d ? n : d) * sizeof(float);
 }
 
-void es_k_conv2d_fwd_fast(const struct es_k_conv2d *s, const float *x, const float *w, const float *b,
+void es_k_conv2d_fwd_fast(const struct es_k_conv2d *conv, const float *x, const float *w, const float *b,
                           float *y, void *ws) {
-    int64_t K = s->C * taps(s);
-    float *a = ws, *panels = a + round_up(s->O * K, 16);
-    tile_pack_rows(s->O, K, w, K, 1, a);
-    correlate(s, x, a, b, y, false, panels);
+    struct shape s = shape_of(conv);
+    int64_t K = s.C * taps(&s);
+    float *a = ws, *panels = a + round_up(s.O * K, 16);
+    tile_pack_rows(s.O, K, w, K, 1, a);
+    correlate(&s, x, a, b, y, false, panels);
 }
 
-void es_k_conv2d_dx_fast(const struct es_k_conv2d *s, const float *w, const float *dy, float *dx, bool add_dx,
-                         void *ws) {
-    struct es_k_conv2d t = turned(s);
-    int64_t n = taps(s), K = s->O * n;
-    float *v = ws, *a = v + round_up(s->C * K, 16), *panels = a + round_up(s->C * K, 16);
+/* dx [B*C,H,W] at phase (p,q) from the phase's own rows; from NULL: zeros. */
+static void put_phase(const struct shape *s, const struct axis *h, const struct axis *w, int64_t p, int64_t q,
+                      const float *from, float *dx, bool add) {
+#pragma omp parallel for schedule(static) if (s->B * s->C * h->out * w->out > 1 << 16)
+    for (int64_t r = 0; r < s->B * s->C * h->out; r++) {
+        float *to = dx + (r / h->out * s->H + r % h->out * s->step_h + p) * s->W + q;
+        for (int64_t v = 0; v < w->out; v++) {
+            float g = from ? from[r * w->out + v] : 0.0f;
+            to[v * s->step_w] = add ? to[v * s->step_w] + g : g;
+        }
+    }
+}
+
+static void dx_phase(const struct shape *s, int64_t p, int64_t q, const float *w, const float *dy, float *dx,
+                     bool add, float *ws) {
+    struct axis h = phase_axis(s->kh, s->pad_h, s->step_h, s->H, p),
+                v = phase_axis(s->kw, s->pad_w, s->step_w, s->W, q);
+    struct shape t = phase_shape(s, &h, &v);
+    bool whole = s->step_h * s->step_w == 1;
+    int64_t n = taps(&t), K = s->O * n;
+    if (n == 0) {
+        put_phase(s, &h, &v, p, q, NULL, dx, add);
+        return;
+    }
+    float *turned = ws, *a = turned + round_up(s->C * K, 16), *rows = a + round_up(s->C * K, 16),
+          *panels = rows + (whole ? 0 : round_up(s->B * s->C * h.out * v.out, 16));
     for (int64_t c = 0; c < s->C; c++)
         for (int64_t o = 0; o < s->O; o++)
-            for (int64_t i = 0; i < n; i++) v[(c * s->O + o) * n + i] = w[(o * s->C + c) * n + n - 1 - i];
-    tile_pack_rows(s->C, K, v, K, 1, a);
-    correlate(&t, dy, a, NULL, dx, add_dx, panels);
+            for (int64_t k = 0; k < n; k++) {
+                int64_t i = h.first + (h.taps - 1 - k / v.taps) * s->step_h,
+                        j = v.first + (v.taps - 1 - k % v.taps) * s->step_w;
+                turned[(c * s->O + o) * n + k] = w[((o * s->C + c) * s->kh + i) * s->kw + j];
+            }
+    tile_pack_rows(s->C, K, turned, K, 1, a);
+    correlate(&t, dy, a, NULL, whole ? dx : rows, whole && add, panels);
+    if (!whole) put_phase(s, &h, &v, p, q, rows, dx, add);
+}
+
+void es_k_conv2d_dx_fast(const struct es_k_conv2d *conv, const float *w, const float *dy, float *dx,
+                         bool add_dx, void *ws) {
+    struct shape s = shape_of(conv);
+    for (int64_t p = 0; p < least(s.step_h, s.H); p++)
+        for (int64_t q = 0; q < least(s.step_w, s.W); q++) dx_phase(&s, p, q, w, dy, dx, add_dx, ws);
 }
 
 /* Sums of one group of clips: part [C*taps][o16], bias [o16] in double. buffer: CHUNK*(o16 + rows) floats. */
-static void dw_group(const struct es_k_conv2d *s, const float *x, const float *dy, int64_t clip0,
-                     int64_t clip1, int64_t c_from, int64_t c_to, float *part, double *bias, float *buffer) {
-    int64_t N = out_h(s) * out_w(s), o16 = round_up(s->O, TILE_N), n_taps = taps(s),
+static void dw_group(const struct shape *s, const float *x, const float *dy, int64_t clip0, int64_t clip1,
+                     int64_t c_from, int64_t c_to, float *part, double *bias, float *buffer) {
+    int64_t N = s->oh * s->ow, o16 = round_up(s->O, TILE_N), n_taps = taps(s),
             cb = block_channels(s, DW_ROWS);
     float *panel = buffer, *rows = buffer + CHUNK * o16;
     memset(part + c_from * n_taps * o16, 0, (size_t)((c_to - c_from) * n_taps * o16) * sizeof *part);
@@ -219,8 +296,9 @@ static void dw_group(const struct es_k_conv2d *s, const float *x, const float *d
         }
 }
 
-void es_k_conv2d_dw_fast(const struct es_k_conv2d *s, const float *x, const float *dy, float *dw, bool add_dw,
-                         float *db, bool add_db, void *ws) {
+void es_k_conv2d_dw_fast(const struct es_k_conv2d *conv, const float *x, const float *dy, float *dw,
+                         bool add_dw, float *db, bool add_db, void *ws) {
+    struct shape shape = shape_of(conv), *s = &shape;
     int64_t n_taps = taps(s), K = s->C * n_taps, o16 = round_up(s->O, TILE_N), groups = dw_groups(s);
     int64_t cb = block_channels(s, DW_ROWS), per_thread = CHUNK * (o16 + cb * n_taps);
     float *buffers = ws, *part = buffers + es_kernel_threads() * per_thread;
@@ -228,7 +306,7 @@ void es_k_conv2d_dw_fast(const struct es_k_conv2d *s, const float *x, const floa
     /* more threads than groups: cut channels as well, which changes no sum */
     int64_t cuts = least((es_kernel_threads() + groups - 1) / groups, (s->C + cb - 1) / cb);
     int64_t channels = dw ? s->C : 0, step = round_up((channels + cuts - 1) / cuts, cb);
-#pragma omp parallel for schedule(static) if (s->B * out_h(s) * out_w(s) * K * s->O > 1 << 18)
+#pragma omp parallel for schedule(static) if (s->B * s->oh * s->ow * K * s->O > 1 << 18)
     for (int64_t item = 0; item < groups * cuts; item++) {
         int64_t g = item / cuts, cut = item % cuts;
         dw_group(s, x, dy, g * s->B / groups, (g + 1) * s->B / groups, least(cut * step, channels),

@@ -28,7 +28,7 @@ static double max_sum(int64_t outer, int64_t n, int64_t inner, const float *x) {
 }
 
 static int64_t conv_out(const struct es_k_conv2d *s) {
-    return (s->H + 2 * s->pad_h - s->kh + 1) * (s->W + 2 * s->pad_w - s->kw + 1);
+    return es_k_conv2d_out_h(s) * es_k_conv2d_out_w(s);
 }
 
 void es_k_conv2d_fwd(const struct es_k_conv2d *s, const float *x, const float *w, const float *b, float *y,

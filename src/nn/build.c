@@ -9,7 +9,6 @@
 
 void es_net_config_default(struct es_net_config *c) {
     *c = (struct es_net_config){
-        .transformer = {ES_ARCH_ATST, 768, 12, 12, 3072, 64, 1001, 1e-6},
         .wrapper = true,
         .wrapper_frames = 250,
         .audioset_classes = 527,
@@ -29,22 +28,30 @@ void es_net_config_default(struct es_net_config *c) {
         .pretrain_frames = 250,
         .pretrain_classes = 447,
     };
+    es_transformer_config_default(&c->transformer, ES_ARCH_ATST);
 }
 
-static const char *transformer_prefix(const struct es_net *net) {
-    return net->c.pretrain ? "model.atst." : net->c.wrapper ? "as_model.model.atst." : "as_model.atst.";
+void nn_transformer_prefix(const struct es_net *net, char *prefix, size_t size) {
+    snprintf(prefix, size, "%s%s",
+             net->c.pretrain  ? "model."
+             : net->c.wrapper ? "as_model.model."
+                              : "as_model.",
+             net->c.pretrain ? net->arch->pretrain_prefix : net->arch->stage_prefix);
 }
 
 static int check(const struct es_net_config *c, struct es_err *err) {
     const struct es_transformer_config *tc = &c->transformer;
-    if (tc->arch != ES_ARCH_ATST)
+    const struct nn_arch *arch = nn_arch(tc->arch);
+    if (!arch)
         return es_err_set(err, ES_EUSAGE,
-                          "model.arch: fpasst and beats are not available in this version; want atst");
+                          "model.arch: %s is not available in this version; want atst or fpasst",
+                          es_arch_name(tc->arch));
     if (tc->depth < 1 || tc->depth > MAX_BLOCKS)
         return es_err_set(err, ES_EUSAGE, "model.depth: got %d, want 1..%d", tc->depth, MAX_BLOCKS);
     if (tc->heads < 1 || tc->dim % tc->heads != 0)
         return es_err_set(err, ES_EUSAGE, "model.heads: got %d, want a divisor of model.dim %d", tc->heads,
                           tc->dim);
+    if (arch->check) ES_TRY(arch->check(tc, err));
     if (c->pretrain) return 0;
     if (c->n_cnn < 1 || c->n_cnn > ES_MAX_CNN)
         return es_err_set(err, ES_EUSAGE, "crnn.filters: got %d layers, want 1..%d", c->n_cnn, ES_MAX_CNN);
@@ -66,14 +73,21 @@ int es_net_embed_width(const struct es_net *net) {
 int es_net_new(struct es_net **net, const struct es_net_config *c, struct es_params *p, struct es_err *err) {
     *net = NULL;
     ES_TRY(check(c, err));
-    *net = es_alloc(1, sizeof **net, err);
-    if (!*net) return -ES_EIO;
-    struct es_net *n = *net;
+    struct es_net *n = *net = es_alloc(1, sizeof **net, err);
+    if (!n) return -ES_EIO;
     n->c = *c;
+    n->arch = nn_arch(c->transformer.arch);
+    n->transformer = es_alloc(1, n->arch->size, err);
+    if (!n->transformer) {
+        es_net_free(net);
+        return -ES_EIO;
+    }
     const struct es_transformer_config *tc = &c->transformer;
+    char prefix[64];
+    nn_transformer_prefix(n, prefix, sizeof prefix);
     double default_scale = 1.0 / sqrt((double)tc->dim);
     if (c->pretrain) {
-        atst_new(&n->atst, p, transformer_prefix(n), tc);
+        n->arch->add(n->transformer, p, prefix, tc);
         int64_t width = tc->dim;
         if (c->pretrain_rnn) {
             nn_gru(p, "seq_model.rnn.", c->pretrain_rnn_layers, width, c->pretrain_rnn_cells, n->seq);
@@ -84,7 +98,7 @@ int es_net_new(struct es_net **net, const struct es_net_config *c, struct es_par
         return 0;
     }
     crnn_new(&n->crnn, p, c);
-    atst_new(&n->atst, p, transformer_prefix(n), tc);
+    n->arch->add(n->transformer, p, prefix, tc);
     if (c->wrapper)
         n->head = nn_linear(p, "as_model.", "head_linear_layer", tc->dim, c->audioset_classes, true,
                             ES_INIT_UNIFORM, default_scale);
@@ -95,6 +109,8 @@ int es_net_new(struct es_net **net, const struct es_net_config *c, struct es_par
 }
 
 void es_net_free(struct es_net **net) {
+    if (!*net) return;
+    es_free(&(*net)->transformer);
     es_free(net);
 }
 const struct es_net_config *es_net_config(const struct es_net *net) {
@@ -106,30 +122,30 @@ void es_net_freeze(const struct es_net *net, struct es_params *p, bool frozen_tr
         struct es_param *e = es_params_at(p, i);
         if (e->kind != ES_PARAM_WEIGHT) continue;
         enum es_param_part part = es_net_part(net, e->name);
-        /* spec/models.md P4 and P20: the wrapper's head is detached for ever, mask_embed is never used */
-        e->no_grad = part == ES_PART_HEAD || strstr(e->name, "mask_embed");
+        /* spec/models.md P4 and P20: the wrapper's head is detached for ever, some parameters are never used */
+        bool unused = part == ES_PART_TRANSFORMER && net->arch->unused && strstr(e->name, net->arch->unused);
+        e->no_grad = part == ES_PART_HEAD || unused;
         e->trainable = !e->no_grad && !(frozen_transformer && part == ES_PART_TRANSFORMER);
     }
 }
 
 enum es_param_part es_net_part(const struct es_net *net, const char *name) {
     if (strncmp(name, "as_model.head_linear_layer", 26) == 0) return ES_PART_HEAD;
-    const char *prefix = transformer_prefix(net);
+    char prefix[64];
+    nn_transformer_prefix(net, prefix, sizeof prefix);
     if (strncmp(name, prefix, strlen(prefix)) == 0) return ES_PART_TRANSFORMER;
     return strncmp(name, "cnn.", 4) == 0 ? ES_PART_CNN : ES_PART_RNN;
 }
 
 int es_net_depth_index(const struct es_net *net, const char *name) {
-    const char *rest = name + strlen(transformer_prefix(net));
-    int block = 0, depth = net->c.transformer.depth;
-    if (strncmp(rest, "norm_frame", 10) == 0) return 0;
-    if (sscanf(rest, "blocks.%d.", &block) == 1) return depth - block;
-    return depth + 1;
+    char prefix[64];
+    nn_transformer_prefix(net, prefix, sizeof prefix);
+    return net->arch->depth_index(&net->c.transformer, name + strlen(prefix));
 }
 
 struct es_tensor *es_net_transformer(const struct es_net *net, struct es_tape *t,
                                      struct es_tensor *features) {
-    return atst_forward(&net->atst, &net->c.transformer, t, features);
+    return net->arch->forward(net->transformer, &net->c.transformer, t, features);
 }
 
 static struct es_tensor *to_frames(struct es_tape *t, struct es_tensor *x, int64_t n) {

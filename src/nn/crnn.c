@@ -10,12 +10,9 @@ void crnn_new(struct crnn *r, struct es_params *p, const struct es_net_config *c
     for (int i = 0; i < c->n_cnn; i++) {
         struct cnn_block *b = &r->block[i];
         int64_t out = c->filters[i];
-        double scale = 1.0 / sqrt(9.0 * (double)in);
         char name[64];
-        snprintf(name, sizeof name, "cnn.cnn.conv%d.weight", i);
-        b->conv.w = nn_param(p, "", name, ES_INIT_UNIFORM, scale, 4, (int64_t[]){out, in, 3, 3});
-        snprintf(name, sizeof name, "cnn.cnn.conv%d.bias", i);
-        b->conv.b = nn_param(p, "", name, ES_INIT_UNIFORM, scale, 1, &out);
+        snprintf(name, sizeof name, "cnn.cnn.conv%d", i);
+        b->conv = nn_conv(p, "", name, in, out, 3, 3);
         snprintf(name, sizeof name, "cnn.cnn.batchnorm%d", i);
         b->norm = nn_norm(p, "", name, out);
         snprintf(name, sizeof name, "cnn.cnn.batchnorm%d.running_mean", i);

@@ -11,9 +11,8 @@ static int copy(int to[ES_MAX_CNN], const struct es_config *cfg, const char *key
 void es_net_config_from(struct es_net_config *c, const struct es_config *cfg, int pretrain_classes) {
     es_net_config_default(c);
     struct es_transformer_config *t = &c->transformer;
-    t->arch = es_config_is(cfg, "model.arch", "atst")     ? ES_ARCH_ATST
-              : es_config_is(cfg, "model.arch", "fpasst") ? ES_ARCH_FPASST
-                                                          : ES_ARCH_BEATS;
+    es_transformer_config_default(t, (enum es_arch)es_arch_from_name(es_config_string(cfg, "model.arch")));
+    t->fpasst_groups_fixed = es_config_is(cfg, "quirks.fpasst_groups", "fixed");
     t->dim = es_config_int(cfg, "model.dim");
     t->depth = es_config_int(cfg, "model.depth");
     t->heads = es_config_int(cfg, "model.heads");

@@ -25,6 +25,18 @@ struct linear nn_linear(struct es_params *p, const char *prefix, const char *nam
     return l;
 }
 
+struct linear nn_conv(struct es_params *p, const char *prefix, const char *name, int64_t in, int64_t out,
+                      int64_t kh, int64_t kw) {
+    double scale = 1.0 / sqrt((double)(in * kh * kw));
+    char full[160];
+    struct linear l;
+    snprintf(full, sizeof full, "%s.weight", name);
+    l.w = nn_param(p, prefix, full, ES_INIT_UNIFORM, scale, 4, (int64_t[]){out, in, kh, kw});
+    snprintf(full, sizeof full, "%s.bias", name);
+    l.b = nn_param(p, prefix, full, ES_INIT_UNIFORM, scale, 1, &out);
+    return l;
+}
+
 struct linear nn_norm(struct es_params *p, const char *prefix, const char *name, int64_t n) {
     char full[160];
     struct linear l;

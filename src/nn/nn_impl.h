@@ -15,11 +15,31 @@ struct vit_block { /* pre-LN block, spec/models.md section 2.0 */
     struct linear norm1, qkv, proj, norm2, fc1, fc2;
 };
 
-struct atst {
-    int mask_embed, pos_embed;
-    struct linear patch, norm;
-    struct vit_block block[MAX_BLOCKS];
+/* One transformer. Each has a file of its own that defines its row; arch.c lists the rows. `indices` is the architecture's
+ * own struct of parameter indices, of `size` bytes and zeroed; `rest` is a parameter's name behind the prefix. */
+struct nn_arch {
+    const char *stage_prefix,
+        *pretrain_prefix;     /* in front of its parameters: below as_model.[model.], below model. */
+    int n_mels, n_mel_frames; /* its frontend's output for 10 s */
+    double ln_eps;
+    bool wrapper;                  /* published: with the frozen 768 -> 527 head, and how */
+    enum es_embed_pool embed_pool; /* tokens become label frames */
+    const char *unused;            /* part of the names of parameters that never get a gradient, or NULL */
+    size_t size;
+    int (*check)(const struct es_transformer_config *c,
+                 struct es_err *err); /* sizes it cannot take; may be NULL */
+    void (*add)(void *indices, struct es_params *p, const char *prefix,
+                const struct es_transformer_config *c);
+    struct es_tensor *(*forward)(const void *indices, const struct es_transformer_config *c,
+                                 struct es_tape *t,
+                                 struct es_tensor *features); /* [B,1,F,T] -> [B,tokens,dim] */
+    int (*depth_index)(const struct es_transformer_config *c, const char *rest); /* es_net_depth_index */
+    int (*tokens)(const struct es_transformer_config *c, int n_mel_frames);
+    double (*flops)(const struct es_transformer_config *c,
+                    int n_mel_frames); /* of the products, one clip forward */
 };
+extern const struct nn_arch nn_arch_atst, nn_arch_fpasst;
+const struct nn_arch *nn_arch(enum es_arch arch); /* NULL: not in this version */
 
 struct cnn_block {
     struct linear conv, norm, gate;
@@ -34,16 +54,23 @@ struct crnn {
 
 struct es_net {
     struct es_net_config c;
-    struct atst atst;
+    const struct nn_arch *arch;
+    void *transformer;  /* its indices */
     struct linear head; /* as_model.head_linear_layer */
     struct crnn crnn;
     int seq[MAX_RNN_LAYERS][8];
     struct linear strong;
 };
 
+/* "as_model.model.atst." */
+void nn_transformer_prefix(const struct es_net *net, char *prefix, size_t size);
+
 /* Adds parameters "<prefix><name>.weight" and ".bias". */
 struct linear nn_linear(struct es_params *p, const char *prefix, const char *name, int64_t in, int64_t out,
                         bool bias, enum es_init init, double scale);
+/* Convolution [out,in,kh,kw] with PyTorch's default start. */
+struct linear nn_conv(struct es_params *p, const char *prefix, const char *name, int64_t in, int64_t out,
+                      int64_t kh, int64_t kw);
 struct linear nn_norm(struct es_params *p, const char *prefix, const char *name, int64_t n);
 int nn_param(struct es_params *p, const char *prefix, const char *name, enum es_init init, double scale,
              int ndim, const int64_t *shape);
@@ -59,10 +86,9 @@ void vit_block_new(struct vit_block *b, struct es_params *p, const char *prefix,
                    const struct es_transformer_config *c, bool qkv_bias);
 struct es_tensor *vit_block_forward(const struct vit_block *b, struct es_tape *t, struct es_tensor *x,
                                     int heads, double eps);
+double vit_flops(const struct es_transformer_config *c, double tokens); /* of all blocks */
+double nn_linear_flops(double rows, double in, double out);
 
-void atst_new(struct atst *a, struct es_params *p, const char *prefix, const struct es_transformer_config *c);
-struct es_tensor *atst_forward(const struct atst *a, const struct es_transformer_config *c, struct es_tape *t,
-                               struct es_tensor *features);
 void crnn_new(struct crnn *r, struct es_params *p, const struct es_net_config *c);
 
 #endif

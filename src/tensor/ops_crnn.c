@@ -39,7 +39,14 @@ static void conv2d_backward(struct es_tape *t, void *saved) {
 
 struct es_tensor *es_op_conv2d(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
                                struct es_tensor *b, int pad) {
-    ES_ASSERT(x->ndim == 4 && w->ndim == 4 && w->shape[1] == x->shape[1] && b->n == w->shape[0] && pad >= 0);
+    return es_op_conv2d_strided(t, x, w, b, 1, pad);
+}
+
+struct es_tensor *es_op_conv2d_strided(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
+                                       struct es_tensor *b, int stride, int pad) {
+    ES_ASSERT(x->ndim == 4 && w->ndim == 4 && w->shape[1] == x->shape[1] && pad >= 0 && stride >= 1);
+    ES_ASSERT((!b || b->n == w->shape[0]) && x->shape[2] + 2 * pad >= w->shape[2] &&
+              x->shape[3] + 2 * pad >= w->shape[3]);
     struct conv2d *o = es_tape_node(t, sizeof *o);
     *o = (struct conv2d){.s = {.B = x->shape[0],
                                .C = x->shape[1],
@@ -49,14 +56,15 @@ struct es_tensor *es_op_conv2d(struct es_tape *t, struct es_tensor *x, struct es
                                .kh = w->shape[2],
                                .kw = w->shape[3],
                                .pad_h = pad,
-                               .pad_w = pad},
+                               .pad_w = pad,
+                               .stride_h = stride,
+                               .stride_w = stride},
                          .x = x,
                          .w = w,
                          .b = b};
-    o->y = output(t, "conv2d", 4, o->s.B, o->s.O, o->s.H + 2 * pad - o->s.kh + 1,
-                  o->s.W + 2 * pad - o->s.kw + 1);
+    o->y = output(t, "conv2d", 4, o->s.B, o->s.O, es_k_conv2d_out_h(&o->s), es_k_conv2d_out_w(&o->s));
     void *ws = es_tape_scratch(t, es_k_conv2d_ws(&o->s));
-    if (!es_tape_dry(t)) es_k_conv2d_fwd(&o->s, x->data, w->data, b->data, o->y->data, ws);
+    if (!es_tape_dry(t)) es_k_conv2d_fwd(&o->s, x->data, w->data, b ? b->data : NULL, o->y->data, ws);
     es_tape_push(t, conv2d_backward, o, o->y, NULL, 3, (struct es_tensor *[]){x, w, b});
     return o->y;
 }

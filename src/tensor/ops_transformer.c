@@ -48,9 +48,9 @@ static void linear_backward(struct es_tape *t, void *saved) {
 
 struct es_tensor *es_op_linear(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
                                struct es_tensor *b) {
-    ES_ASSERT(w->ndim == 2 && last_dim(x) == w->shape[1] && (!b || b->n == w->shape[0]));
+    ES_ASSERT(w->ndim >= 2 && last_dim(x) * w->shape[0] == w->n && (!b || b->n == w->shape[0]));
     struct linear *s = es_tape_node(t, sizeof *s);
-    int64_t in = w->shape[1], out = w->shape[0];
+    int64_t out = w->shape[0], in = w->n / out;
     *s = (struct linear){x, w, b, output_like(t, "linear", x, out), x->n / in, in, out};
     void *ws = es_tape_scratch(t, es_k_linear_workspace(s->rows, in, out));
     if (!es_tape_dry(t))

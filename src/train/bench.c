@@ -59,7 +59,8 @@ static int source_new(struct source *s, const struct es_trainer_params *tp, stru
     s->mask = es_alloc((size_t)(n * K), 1, err);
     if (!s->wave || !s->crnn || !s->weak || !s->mask) return -ES_EIO;
     fill(s->wave, n * SAMPLES, -0.5, 0.5, 3);
-    ES_TRY(es_frontend_new(&s->mel, es_frontend_params_default(ES_FRONTEND_ATST_MEL), err));
+    int kind = es_frontend_kind_from_name(es_arch_name(tp->net.transformer.arch));
+    ES_TRY(es_frontend_new(&s->mel, es_frontend_params_default((enum es_frontend_kind)kind), err));
     ES_TRY(es_frontend_new(&s->crnn_mel, es_frontend_params_default(ES_FRONTEND_CRNN_MEL), err));
     size_t a = es_frontend_scratch(s->mel), b = es_frontend_scratch(s->crnn_mel);
     s->scratch = es_alloc(1, a > b ? a : b, err);
@@ -97,10 +98,10 @@ static void settings(struct es_trainer_params *tp, const struct es_bench_step_pa
                                      .bn_momentum = 0.99,
                                      .leaves = ranks,
                                      .frozen_block = 4,
-                                     .feature_frames = 1001,
                                      .crnn_frames = 626,
                                      .seed = 1};
-    es_net_config_default(&tp->net);
+    es_net_config_published(&tp->net, p->arch);
+    tp->feature_frames = tp->net.transformer.n_mel_frames;
     tp->net.pretrain = p->phase == ES_PHASE_PRETRAIN;
     if (p->depth > 0) tp->net.transformer.depth = p->depth;
     tp->objective = (struct es_objective_params){.stage = p->phase == ES_PHASE_STAGE1 ? 1 : 2,
@@ -155,7 +156,7 @@ static int verify(const struct es_trainer_params *tp, double *worst, struct es_e
     int rc = 0;
     c.pretrain = true;
     c.pretrain_rnn = false;
-    c.pretrain_frames = SHORT_FRAMES / 4;
+    c.pretrain_frames = es_net_tokens(&c, SHORT_FRAMES);
     ES_GO(es_params_new(&p, err));
     ES_GO(es_net_new(&net, &c, p, err));
     es_net_freeze(net, p, false);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "earshot/mem.h"
+#include "earshot/model.h"
 #include "train_impl.h"
 
 int train_input_shapes(struct es_trainer_params *tp, struct es_err *err) {
@@ -9,8 +10,9 @@ int train_input_shapes(struct es_trainer_params *tp, struct es_err *err) {
         struct es_frontend *f = NULL;
         int mels, frames = 0;
         if (i == 1 && tp->phase == ES_PHASE_PRETRAIN) break;
-        ES_TRY(es_frontend_new(
-            &f, es_frontend_params_default(i ? ES_FRONTEND_CRNN_MEL : ES_FRONTEND_ATST_MEL), err));
+        int kind = i ? (int)ES_FRONTEND_CRNN_MEL
+                     : es_frontend_kind_from_name(es_arch_name(tp->net.transformer.arch));
+        ES_TRY(es_frontend_new(&f, es_frontend_params_default((enum es_frontend_kind)kind), err));
         int rc = es_frontend_shape(f, ES_DATASET_SAMPLES, &mels, &frames, err);
         es_frontend_free(&f);
         ES_TRY(rc);
@@ -21,11 +23,9 @@ int train_input_shapes(struct es_trainer_params *tp, struct es_err *err) {
 
 int train_input_new(struct train_input *in, const struct es_trainer_params *tp, const struct es_config *cfg,
                     struct es_err *err) {
-    struct es_frontend_params p = es_frontend_params_default(ES_FRONTEND_ATST_MEL);
     size_t n = (size_t)tp->leaf_clips, scratch;
     *in = (struct train_input){.tp = tp};
-    p.floor_per_batch = es_config_is(cfg, "quirks.atst_floor", "batch");
-    ES_TRY(es_frontend_new(&in->mel, p, err));
+    ES_TRY(es_frontend_new(&in->mel, es_model_frontend(cfg), err));
     scratch = es_frontend_scratch(in->mel);
     in->features =
         es_alloc(n * (size_t)tp->net.transformer.n_mels * (size_t)tp->feature_frames, sizeof(float), err);
@@ -87,6 +87,11 @@ int train_input_leaf(void *ctx, int64_t step, int leaf, struct es_leaf_input *ou
     ES_TRY(es_loader_get(in->loader, &plan, &data, err));
     ES_ASSERT(plan->leaf == leaf && plan->n == tp->leaf_clips);
     (void)step;
+    const struct es_plan_params *pp = es_plan_get_params(in->plan);
+    if (pp->fmin_range > 1 || pp->fmax_range > 1) {
+        struct es_band band = es_frontend_fpasst_band_train(pp->fmax_range, plan->band_min, plan->band_max);
+        ES_TRY(es_frontend_set_band(in->mel, band.fmin_hz, band.fmax_hz, err));
+    }
     ES_TRY(es_frontend_run(in->mel, plan->n, ES_DATASET_SAMPLES, data->wave, in->features, in->scratch, err));
     if (in->crnn_mel)
         ES_TRY(es_frontend_run(in->crnn_mel, plan->n, ES_DATASET_SAMPLES, data->wave, in->crnn, in->scratch,

@@ -11,6 +11,7 @@
 #include "earshot/labels.h"
 #include "earshot/log.h"
 #include "earshot/mem.h"
+#include "earshot/model.h"
 #include "earshot/timer.h"
 #include "earshot/train.h"
 #include "earshot/validate.h"
@@ -110,9 +111,9 @@ static int open_validation(struct run *r, struct es_err *err) {
         r->n_valid++;
     }
     int block = es_config_int(r->cfg, "predict.block");
-    bool batch_floor = es_config_is(r->cfg, "quirks.atst_floor", "batch");
+    struct es_frontend_params mel = es_model_frontend(r->cfg);
     int rc = es_forward_new(&r->forward, es_trainer_net(r->trainer), es_trainer_student(r->trainer), block,
-                            batch_floor, err);
+                            &mel, err);
     return es_err_agree_all(r->comm, rc, err);
 }
 

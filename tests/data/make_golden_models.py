@@ -17,17 +17,20 @@ LARGE = 3000
 
 # file: datasets to keep (first match of the whole path decides; "-" in front: left out)
 WANTED = {
-    "small_transformers.h5": ["-.*/R8/.*", "atst/.*"],
-    "sed_full_small.h5": ["-.*/R8/.*", "-.*gradin/x", "atst/.*"],
+    "small_transformers.h5": ["-.*/R8/.*", "(atst|fpasst)/.*"],
+    "sed_full_small.h5": ["-.*/R8/.*", "-.*gradin/x", "(atst|fpasst)/.*"],
     "sed_small.h5": ["-.*/R8/.*", "-aap_cg/train/gradin/x", "-.*/eval/gradin/.*", "-nearest.*gradin/.*", "-nearest.*/eval/.*", "x", "mask", "embeddings",
                      "cfg/.*", "aap_cg/.*", "nearest_exact_cg_nowrapper/.*"],
-    "trajectory.h5": ["-.*_fp32", "batch_sizes", "in/step./(sed_mel|pt_feats_atst|labels|valid_class_mask|pseudo_strong_btc)",
-                      "atst_(mt|ict|stage1)/.*"],
+    "trajectory.h5": ["-.*_fp32", "batch_sizes", "in/step./(sed_mel|pt_feats_(atst|fpasst)|labels|valid_class_mask|pseudo_strong_btc)",
+                      "atst_(mt|ict|stage1)/.*", "fpasst_(mt|ict)/.*"],
     "losses.h5": ["batch_sizes", "bce_edge/.*", "s1_paper_nomask_ssl/.*", "s2_ict_joint_exclude_maestro_weak/.*",
                   "s2_mt_paper_step1000/.*"],
 }
-TEXTS = ["params_atst_small.tsv", "params_sed_full_small_atst.tsv", "params_sed_small_wrapper.tsv",
-         "params_sed_small_nowrapper.tsv", "params_trajectory_atst.tsv", "trajectory_names_atst.tsv"]
+TEXTS = ["params_sed_small_wrapper.tsv", "params_sed_small_nowrapper.tsv"]
+TEXTS += [name % arch for arch in ("atst", "fpasst")
+          for name in ("params_%s_small.tsv", "params_sed_full_small_%s.tsv", "params_trajectory_%s.tsv", "trajectory_names_%s.tsv")]
+# Optimiser groups: stage 2 with the wrapper and a factor from layer to layer.
+GROUPS = re.compile(r"#|2\t(atst_frame|fpasst)\t0\tall\t0\.5\t")
 
 
 def wanted(path, rules):
@@ -80,6 +83,8 @@ def main():
             copy(src, dst, rules)
     for name in TEXTS:
         shutil.copyfile(source / name, out / name)
+    rows = (source / "param_groups.tsv").read_text().splitlines(keepends=True)
+    (out / "param_groups.tsv").write_text("".join(row for row in rows if GROUPS.match(row)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-/* ATST-Frame, CRNN, fusion and heads against PyTorch (golden/models: small_transformers, sed_small, sed_full_small, sed_real,
- * full_atst), at the tolerances of tolerances.tsv. TIMEOUT 120 */
+/* Transformers, CRNN, fusion and heads against PyTorch (golden/models: small_transformers, sed_small, sed_full_small, sed_real,
+ * full_*), at the tolerances of tolerances.tsv. TIMEOUT 120 */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -162,49 +162,91 @@ static int compare_grads(struct model *m, const char *file, const char *group, c
     return n_compared;
 }
 
-static void small_atst(void **state) {
+/* What the golden files hold of each transformer. */
+static const struct arch {
+    enum es_arch arch;
+    const char *name, *prefix;     /* of the public wrapper's names */
+    int small_frames, sed_frames;  /* mel frames that size the position table */
+    int n_small, n_small_grads;    /* parameters of small_transformers, and those with a gradient */
+    enum es_embed_pool embed_pool; /* of sed_full_small */
+    int n_full, tokens;
+    int64_t full_elements;
+} archs[] = {{ES_ARCH_ATST, "atst", "atst.", 1001, 1001, 28, 27, ES_POOL_AAP, 138, 250, 85419264},
+             {ES_ARCH_FPASST, "fpasst", "", 160, 100, 39, 39, ES_POOL_NEAREST_EXACT, 159, 250, 88421632}};
+
+static struct es_transformer_config transformer(enum es_arch arch, int dim, int depth, int heads, int mlp,
+                                                int frames) {
+    struct es_transformer_config c;
+    es_transformer_config_default(&c, arch);
+    c.dim = dim;
+    c.depth = depth;
+    c.heads = heads;
+    c.mlp = mlp;
+    c.n_mel_frames = frames;
+    return c;
+}
+
+/* The transformer alone: a pre-training net whose head is unused and left out of the comparison. Its parameters get the golden
+ * names and values. */
+static struct es_net_config alone(const struct arch *a) {
+    struct es_net_config c;
+    es_net_config_published(&c, a->arch);
+    c.pretrain = true;
+    c.pretrain_classes = 2;
+    return c;
+}
+
+static void golden_names(struct es_params *p, const struct arch *a, const char *params) {
+    char own[32], path[700], rest[120];
+    int n = snprintf(own, sizeof own, "model.%s.", a->name), used = 0;
+    for (int i = 0; i < es_params_count(p); i++) {
+        struct es_param *e = es_params_at(p, i);
+        e->trainable &= strncmp(e->name, "strong_head", 11) != 0;
+        if (strncmp(e->name, own, (size_t)n) != 0) continue;
+        snprintf(rest, sizeof rest, "%s", e->name + n);
+        snprintf(e->name, sizeof e->name, "%s%s", a->prefix, rest);
+        used++;
+    }
+    snprintf(path, sizeof path, "%s/%s", dir, params);
+    assert_int_equal(golden_fill(p, path, 0), used);
+}
+
+static void small_transformers(void **state) {
     (void)state;
     const char *file = "small_transformers.h5";
     if (!exists(file)) skip();
-    struct es_net_config c;
-    es_net_config_default(&c);
-    c.pretrain = true; /* the transformer alone: head unused */
-    c.pretrain_classes = 2;
-    c.transformer = (struct es_transformer_config){ES_ARCH_ATST, 96, 2, 4, 384, 64, 1001, 1e-6};
-    struct model m;
-    int64_t s[4], dims[4];
-    float *x = load(file, "atst", "in/features", s);
-    assert_non_null(x);
-    /* the golden names carry "atst."; the table's "model.atst." */
-    model_new(&m, &c, "params_atst_small.tsv", false);
-    memcpy(dims, s, sizeof dims);
-    char path[700];
-    snprintf(path, sizeof path, "%s/params_atst_small.tsv", dir);
-    for (int i = 0; i < es_params_count(m.p); i++) {
-        struct es_param *e = es_params_at(m.p, i);
-        if (strncmp(e->name, "model.atst.", 11) == 0) memmove(e->name, e->name + 6, strlen(e->name) - 5);
+    for (size_t k = 0; k < sizeof archs / sizeof *archs; k++) {
+        const struct arch *a = &archs[k];
+        struct es_net_config c = alone(a);
+        struct model m;
+        int64_t s[4];
+        char params[64], r_prefix[32];
+        if (!has(file, a->name, "out/y", true)) continue;
+        c.transformer = transformer(a->arch, 96, 2, 4, 384, a->small_frames);
+        float *x = load(file, a->name, "in/features", s);
+        assert_non_null(x);
+        snprintf(params, sizeof params, "params_%s_small.tsv", a->name);
+        snprintf(r_prefix, sizeof r_prefix, "R/%s", a->name);
+        model_new(&m, &c, params, false);
+        golden_names(m.p, a, params);
+        assert_int_equal(es_params_count(m.p) - 2, a->n_small);
+        struct es_tensor *in = es_tape_input(m.t, "features", 4, s, x, true);
+        struct es_tensor *y = es_net_transformer(m.net, m.t, in);
+        compare_out(file, a->name, "y", y->data, y->n, 0, 5e-6);
+        float *r = es_alloc((size_t)y->n, sizeof(float), NULL);
+        add_projection(m.t, y, r_prefix, "y", r);
+        es_tape_backward(m.t, m.grads, NULL);
+        assert_int_equal(compare_grads(&m, file, a->name, "", 4e-5, true), a->n_small_grads);
+        float *gi = load(file, a->name, "gradin/features", s);
+        assert_non_null(gi);
+        double rel = golden_rel_l2(es_tape_input_grad(m.t, in), gi, in->n, NULL);
+        print_message("gradin/features rel_l2 %.2e\n", rel);
+        assert_true(rel <= 4e-5);
+        es_free(&gi);
+        es_free(&r);
+        es_free(&x);
+        model_free(&m);
     }
-    assert_int_equal(golden_fill(m.p, path, 0), 28);
-    struct es_tensor *in = es_tape_input(m.t, "features", 4, s, x, true);
-    struct es_tensor *y = es_net_transformer(m.net, m.t, in);
-    compare_out(file, "atst", "y", y->data, y->n, 0, 5e-6);
-    float *r = es_alloc((size_t)y->n, sizeof(float), NULL);
-    add_projection(m.t, y, "R/atst", "y", r);
-    es_tape_backward(m.t, m.grads, NULL);
-    for (int i = 0; i < es_params_count(m.p); i++) { /* the head had no use: leave it out of the comparison */
-        struct es_param *e = es_params_at(m.p, i);
-        if (strncmp(e->name, "strong_head", 11) == 0) e->trainable = false;
-    }
-    assert_int_equal(compare_grads(&m, file, "atst", "", 4e-5, true), 27);
-    float *gi = load(file, "atst", "gradin/features", s);
-    assert_non_null(gi);
-    double rel = golden_rel_l2(es_tape_input_grad(m.t, in), gi, in->n, NULL);
-    print_message("gradin/features rel_l2 %.2e\n", rel);
-    assert_true(rel <= 4e-5);
-    es_free(&gi);
-    es_free(&r);
-    es_free(&x);
-    model_free(&m);
 }
 
 static struct es_net_config sed_config(bool real, bool wrapper, enum es_embed_pool pool, bool glu,
@@ -215,7 +257,7 @@ static struct es_net_config sed_config(bool real, bool wrapper, enum es_embed_po
     c.wrapper = wrapper;
     c.embed_pool = pool;
     c.glu = glu;
-    c.transformer = (struct es_transformer_config){ES_ARCH_ATST, width, 1, 1, 8, 64, 1001, 1e-6};
+    c.transformer = transformer(ES_ARCH_ATST, width, 1, 1, 8, 1001);
     if (real) return c;
     static const int filters[7] = {4, 6, 8, 8, 8, 8, 10};
     memcpy(c.filters, filters, sizeof filters);
@@ -343,24 +385,28 @@ static void run_sed(const struct sed_case *q, const struct es_net_config *c) {
 static void sed_full_small(void **state) {
     (void)state;
     if (!exists("sed_full_small.h5")) skip();
-    struct es_net_config c = sed_config(false, true, ES_POOL_AAP, false, 48);
-    c.transformer.depth = 2;
-    c.transformer.heads = 4;
-    c.transformer.mlp = 192;
-    struct sed_case q = {"sed_full_small.h5",
-                         "atst",
-                         "params_sed_full_small_atst.tsv",
-                         "R/sed_small",
-                         NULL,
-                         true,
-                         true,
-                         false,
-                         false,
-                         25,
-                         5e-6,
-                         5e-4,
-                         1e-4};
-    run_sed(&q, &c);
+    for (size_t k = 0; k < sizeof archs / sizeof *archs; k++) {
+        const struct arch *a = &archs[k];
+        char params[64];
+        if (!has("sed_full_small.h5", a->name, "out/strong", true)) continue;
+        struct es_net_config c = sed_config(false, true, a->embed_pool, false, 48);
+        c.transformer = transformer(a->arch, 48, 2, 4, 192, a->sed_frames);
+        snprintf(params, sizeof params, "params_sed_full_small_%s.tsv", a->name);
+        struct sed_case q = {"sed_full_small.h5",
+                             a->name,
+                             params,
+                             "R/sed_small",
+                             NULL,
+                             true,
+                             true,
+                             false,
+                             false,
+                             25,
+                             5e-6,
+                             5e-4,
+                             1e-4};
+        run_sed(&q, &c);
+    }
 }
 
 static void sed_small(void **state) {
@@ -420,49 +466,43 @@ static void sed_real(void **state) {
     }
 }
 
-static void full_atst(void **state) {
-    (void)state;
-    if (!shared || !exists("full_atst.h5")) skip();
-    struct es_net_config c;
-    es_net_config_default(&c);
-    c.pretrain = true;
-    c.pretrain_classes = 2;
+static void full_size(const struct arch *a) {
+    struct es_net_config c = alone(a);
     struct es_params *p = NULL;
     struct es_net *net = NULL;
     struct es_arena *leaf = NULL, *scratch = NULL;
     struct es_pool *pool = NULL;
     struct es_tape *t = NULL;
-    char path[700];
-    int64_t s[4];
+    char file[32], params[64];
+    int64_t s[4], D = 768, T = a->tokens;
+    snprintf(file, sizeof file, "full_%s.h5", a->name);
+    if (!exists(file)) return;
     assert_int_equal(es_params_new(&p, NULL), 0);
     assert_int_equal(es_net_new(&net, &c, p, NULL), 0);
     assert_int_equal(es_params_layout(p, NULL), 0);
-    for (int i = 0; i < es_params_count(p); i++) {
-        struct es_param *e = es_params_at(p, i);
-        if (strncmp(e->name, "model.atst.", 11) == 0) memmove(e->name, e->name + 6, strlen(e->name) - 5);
-    }
-    snprintf(path, sizeof path, "%s/params_atst_full.tsv", dir);
-    assert_int_equal(golden_fill(p, path, 0), 138);
+    snprintf(params, sizeof params, "params_%s_full.tsv", a->name);
+    golden_names(p, a, params);
+    assert_int_equal(es_params_count(p) - 2, a->n_full);
     assert_int_equal(es_arena_new(&leaf, "leaf", 4096, NULL), 0);
     assert_int_equal(es_arena_new(&scratch, "scratch", (size_t)1 << 27, NULL), 0);
     assert_int_equal(es_pool_new(&pool, "pool", (size_t)1 << 28, NULL), 0);
     struct es_tape_params tp = {p, leaf, scratch, pool, false, false, 1, ES_RNG_STUDENT_DROPOUT};
     assert_int_equal(es_tape_new(&t, &tp, NULL), 0);
     es_tape_reset(t, 0, 0);
-    float *x = load("full_atst.h5", "", "features", s);
+    float *x = load(file, "", "features", s);
     assert_non_null(x);
     struct es_tensor *y = es_net_transformer(net, t, es_tape_input(t, "features", 4, s, x, false));
-    float *r0 = load("full_atst.h5", "", "embeddings_clip0_every8", s),
-          *r1 = load("full_atst.h5", "", "embeddings_clip1", s);
-    float *every8 = es_alloc(32 * 768, sizeof(float), NULL);
-    for (int i = 0; i < 32; i++)
-        memcpy(every8 + i * 768, y->data + (int64_t)8 * i * 768, 768 * sizeof(float));
-    double max0, max1, l0 = golden_rel_l2(every8, r0, 32 * 768, &max0);
-    double l1 = golden_rel_l2(y->data + 250 * 768, r1, 250 * 768, &max1);
-    print_message("full ATST: clip 0 max %.2e rel_l2 %.2e, clip 1 max %.2e rel_l2 %.2e\n", max0, l0, max1,
-                  l1);
+    assert_int_equal(y->shape[1], T);
+    float *r0 = load(file, "", "embeddings_clip0_every8", s), *r1 = load(file, "", "embeddings_clip1", s);
+    int64_t rows = (T + 7) / 8;
+    float *every8 = es_alloc((size_t)(rows * D), sizeof(float), NULL);
+    for (int64_t i = 0; i < rows; i++) memcpy(every8 + i * D, y->data + 8 * i * D, (size_t)D * sizeof(float));
+    double max0, max1, l0 = golden_rel_l2(every8, r0, rows * D, &max0);
+    double l1 = golden_rel_l2(y->data + T * D, r1, T * D, &max1);
+    print_message("full %s: clip 0 max %.2e rel_l2 %.2e, clip 1 max %.2e rel_l2 %.2e\n", a->name, max0, l0,
+                  max1, l1);
     assert_true(l0 <= 5e-6 && l1 <= 5e-6 && max0 <= 5e-5 && max1 <= 5e-5);
-    assert_int_equal(es_params_elements(p, false) - 2 * 769, 85419264);
+    assert_int_equal(es_params_elements(p, false) - 2 * 769, a->full_elements);
     es_tape_drop(t, y);
     assert_int_equal(es_pool_live(pool), 0); /* the forward pass gave everything back */
     es_free(&every8);
@@ -477,13 +517,18 @@ static void full_atst(void **state) {
     es_params_free(&p);
 }
 
+static void full(void **state) {
+    (void)state;
+    if (!shared) skip();
+    for (size_t k = 0; k < sizeof archs / sizeof *archs; k++) full_size(&archs[k]);
+}
+
 int main(void) {
     golden_models(dir, sizeof dir, &shared);
     if (!shared)
-        print_message(
-            "no shared data: the small copies of tests/data only, without sed_real and full_atst\n");
-    const struct CMUnitTest tests[] = {cmocka_unit_test(small_atst), cmocka_unit_test(sed_full_small),
+        print_message("no shared data: the small copies of tests/data only, without sed_real and full_*\n");
+    const struct CMUnitTest tests[] = {cmocka_unit_test(small_transformers), cmocka_unit_test(sed_full_small),
                                        cmocka_unit_test(sed_small), cmocka_unit_test(sed_real),
-                                       cmocka_unit_test(full_atst)};
+                                       cmocka_unit_test(full)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,15 +14,35 @@
 
 /* ---- convolution */
 static const struct es_k_conv2d convs[] = {
-    {1, 1, 1, 1, 1, 3, 3, 1, 1},    {2, 3, 7, 5, 4, 3, 3, 1, 1},    {3, 1, 31, 40, 16, 3, 3, 1, 1},
-    {2, 5, 156, 2, 7, 3, 3, 1, 1},  {1, 17, 13, 1, 3, 3, 3, 1, 1},  {2, 40, 5, 7, 19, 3, 3, 1, 1},
-    {2, 3, 9, 11, 5, 5, 3, 2, 1},   {2, 2, 6, 8, 3, 3, 3, 0, 0},    {1, 2, 5, 5, 3, 2, 2, 1, 1},
-    {1, 4, 6, 6, 5, 1, 1, 0, 0},    {1, 2, 4, 4, 3, 1, 1, 1, 1},    {35, 2, 3, 3, 2, 3, 3, 1, 1},
-    {2, 8, 30, 32, 16, 3, 3, 1, 1}, {1, 3, 27, 16, 33, 3, 7, 1, 3},
+    {1, 1, 1, 1, 1, 3, 3, 1, 1, 1, 1},
+    {2, 3, 7, 5, 4, 3, 3, 1, 1, 1, 1},
+    {3, 1, 31, 40, 16, 3, 3, 1, 1, 1, 1},
+    {2, 5, 156, 2, 7, 3, 3, 1, 1, 1, 1},
+    {1, 17, 13, 1, 3, 3, 3, 1, 1, 1, 1},
+    {2, 40, 5, 7, 19, 3, 3, 1, 1, 1, 1},
+    {2, 3, 9, 11, 5, 5, 3, 2, 1, 1, 1},
+    {2, 2, 6, 8, 3, 3, 3, 0, 0, 1, 1},
+    {1, 2, 5, 5, 3, 2, 2, 1, 1, 1, 1},
+    {1, 4, 6, 6, 5, 1, 1, 0, 0, 1, 1},
+    {1, 2, 4, 4, 3, 1, 1, 1, 1, 1, 1},
+    {35, 2, 3, 3, 2, 3, 3, 1, 1, 1, 1},
+    {2, 8, 30, 32, 16, 3, 3, 1, 1, 1, 1},
+    {1, 3, 27, 16, 33, 3, 7, 1, 3, 1, 1},
+    /* strides: fPaSST's stem, BEATs' patches, taps that meet nothing, odd ends, kernels smaller than the stride */
+    {2, 1, 14, 20, 16, 3, 3, 1, 1, 2, 2},
+    {2, 3, 16, 10, 4, 3, 3, 1, 1, 2, 2},
+    {1, 2, 7, 31, 5, 3, 3, 1, 1, 2, 2},
+    {2, 1, 19, 16, 6, 8, 8, 0, 0, 8, 8},
+    {1, 2, 9, 8, 3, 2, 3, 0, 2, 3, 1},
+    {1, 3, 8, 11, 2, 1, 2, 0, 0, 3, 4},
+    {1, 2, 5, 6, 3, 5, 1, 2, 0, 1, 5},
+    {1, 1, 1, 1, 2, 3, 3, 1, 1, 2, 2},
+    {2, 32, 16, 50, 64, 3, 3, 1, 1, 2, 2},
+    {2, 1, 32, 50, 16, 3, 3, 1, 1, 2, 2},
 };
 
 static int64_t conv_out(const struct es_k_conv2d *s) {
-    return (s->H + 2 * s->pad_h - s->kh + 1) * (s->W + 2 * s->pad_w - s->kw + 1);
+    return es_k_conv2d_out_h(s) * es_k_conv2d_out_w(s);
 }
 
 static void conv_fast_is_reference(void **state) {
@@ -587,7 +607,8 @@ struct run_all { /* results of one pass over the kernels that run in parallel */
 static void threads_change_nothing(void **state) {
     (void)state;
     int threads_before = es_kernel_threads();
-    struct es_k_conv2d c = {9, 8, 40, 16, 16, 3, 3, 1, 1}, two = c; /* two clips: channels are shared, too */
+    struct es_k_conv2d c = {9, 8, 40, 16, 16, 3, 3, 1, 1, 1, 1},
+                       two = c; /* two clips: channels are shared, too */
     two.B = 2;
     struct es_k_gate g = {9, 16, 640, false};
     struct es_k_batchnorm m = {9, 16, 640, 1e-3, true};
