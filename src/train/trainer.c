@@ -280,7 +280,7 @@ static void add_bce(struct es_tape *tape, struct es_objective_terms *terms, enum
     struct es_tensor *loss = (logits ? es_op_bce_logits : es_op_bce)(tape, x, target, &rows);
     es_tape_add_loss(tape, loss);
     terms->part[terms->n] = loss;
-    terms->term[terms->n] = term;
+    terms->term[terms->n] = (int)term;
     terms->scale[terms->n++] = scale;
 }
 
