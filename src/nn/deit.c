@@ -98,7 +98,7 @@ static void resize(const float *grid, int64_t side, int64_t D, int64_t T, float 
 static int fill_positions(const struct source *s, struct es_err *err) {
     int ndim = 0;
     int64_t shape[ES_MAX_DIM];
-    float *two, *time, *freq;
+    float *two = NULL, *time = NULL, *freq = NULL;
     const struct es_param *p = target(s, "new_pos_embed", &two), *q = target(s, "time_new_pos_embed", &time),
                           *r = target(s, "freq_new_pos_embed", &freq);
     ES_ASSERT(p && q && r);
@@ -115,7 +115,7 @@ int es_fpasst_from_deit(struct es_params *params, const char *prefix, es_deit_fn
                         struct es_err *err) {
     struct source s = {params, prefix, get, ctx};
     size_t skip = strlen(prefix);
-    float *patch;
+    float *patch = NULL;
     if (!target(&s, "patch_embed.proj.weight", &patch) || !target(&s, "time_new_pos_embed", &patch))
         return es_err_set(err, ES_EUSAGE, "a DeiT starts fPaSST only; set model.arch: fpasst");
     for (int i = 0; i < es_params_count(params); i++) {
