@@ -6,6 +6,7 @@
 #include "earshot/hash.h"
 #include "earshot/mem.h"
 #include "earshot/store.h"
+#include "inspect_plan.h"
 #include "jobs.h"
 
 static int print_digest(struct es_run *run, const char *path, const char *kind, struct es_err *err) {
@@ -70,9 +71,14 @@ static int print_datasets(struct es_run *run, const struct es_h5 *f, struct es_e
 }
 
 int es_job_inspect(struct es_run *run, struct es_err *err) {
-    const char *path = es_run_operand(run, 0);
     struct es_h5 *f = NULL;
     char kind[64] = "HDF5";
+    int64_t step = -1;
+    ES_TRY(es_run_option_int(run, "plan", 0, INT32_MAX, &step, err));
+    if (es_run_operands(run) != (step < 0))
+        return es_err_set(err, ES_EUSAGE, step < 0 ? "no file given" : "--plan: takes no file, but --config");
+    if (step >= 0) return inspect_plan_all(run, step, err);
+    const char *path = es_run_operand(run, 0);
     int rc = es_h5_open(&f, path, NULL, 0, err);
     if (rc == 0 && es_h5_attr_has(f, "/", "earshot_kind"))
         rc = es_h5_attr_get_text(f, "/", "earshot_kind", kind, sizeof kind, err);
@@ -96,15 +102,19 @@ done:
 
 static const struct es_job_option options[] = {
     {"digest", NULL, "print 16 hex digits of the content and nothing else", NULL, false},
+    {"plan", "STEP", "what this step of the training run of --config takes: clips, partners, shares", NULL,
+     false},
     {NULL, NULL, NULL, NULL, false}};
 
 const struct es_job_spec es_job_inspect_spec = {
     .name = "inspect",
-    .purpose = "show what a store, checkpoint, predictions or metrics file holds",
-    .synopsis = "FILE [--digest]",
+    .purpose =
+        "show what a store, checkpoint, predictions or metrics file holds, or the plan of a training step",
+    .synopsis = "FILE [--digest] | --plan STEP --config run.yaml",
     .options = options,
-    .operands_min = 1,
+    .operands_min = 0,
     .operands_max = 1,
     .operands = "FILE",
+    .sections = "data train augment pretrain",
     .example = "earshot inspect --digest build/quickstart/stores/desed.h5",
     .run = es_job_inspect};

@@ -79,7 +79,8 @@ int es_job_prepare(struct es_run *run, struct es_err *err) {
             (struct es_prepare_source){.subset = sources[i].subset,
                                        .audio = path_of(cfg, sources[i].name, "audio", path[k][0]),
                                        .labels = path_of(cfg, sources[i].name, "tsv", path[k][1]),
-                                       .durations = path_of(cfg, sources[i].name, "durations", path[k][2])};
+                                       .durations = path_of(cfg, sources[i].name, "durations", path[k][2]),
+                                       .skip_missing = es_config_bool(cfg, "prepare.skip_missing")};
     }
     if (strcmp(corpus, "as-strong") == 0) {
         p.mids = path_of(cfg, "", "mids", mids);
@@ -90,7 +91,9 @@ int es_job_prepare(struct es_run *run, struct es_err *err) {
     p.split_seed = (uint32_t)es_config_i64(cfg, "prepare.split_seed");
     p.overlap_exclude = es_config_bool(cfg, "prepare.overlap_exclude");
     if (es_run_check(run)) return es_prepare_check_all(es_run_comm(run), &p, NULL, err);
-    ES_TRY(es_prepare_all(es_run_comm(run), &p, &digest, err));
+    p.left_out = es_run_option(run, "left-out");
+    int rc = es_prepare_all(es_run_comm(run), &p, &digest, err);
+    if (rc != 0) return rc;
     char hex[17];
     es_hash_hex(digest, hex);
     es_run_print(run, "%s: digest %s\n", p.out, hex);
@@ -102,8 +105,10 @@ int es_job_prepare(struct es_run *run, struct es_err *err) {
     return 0;
 }
 
-static const struct es_job_option options[] = {{"out", "FILE", "store to write", NULL, false},
-                                               {NULL, NULL, NULL, NULL, false}};
+static const struct es_job_option options[] = {
+    {"out", "FILE", "store to write", NULL, false},
+    {"left-out", "FILE", "table to write: the clips that are not in the store, and why", NULL, false},
+    {NULL, NULL, NULL, NULL, false}};
 
 const struct es_job_spec es_job_prepare_spec = {
     .name = "prepare",

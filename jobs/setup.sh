@@ -5,9 +5,9 @@ set -euo pipefail
 
 build=(gcc cmake ninja-build pkg-config git libopenmpi-dev openmpi-bin libopenblas-openmp-dev libdnnl-dev
     libhdf5-openmpi-dev libfftw3-dev libfftw3-mpi-dev libscalapack-openmpi-dev libsndfile1-dev libsoxr-dev
-    libyaml-dev libxxhash-dev)
+    libyaml-dev libxxhash-dev zlib1g-dev)
 tests=(libcmocka-dev hdf5-tools slurmctld slurmd slurm-client munge iproute2 clang clang-format clang-tidy cppcheck shellcheck
-    libomp-14-dev valgrind)
+    libomp-14-dev libclang-rt-14-dev llvm-14 valgrind)
 analysis=(python3 python3-h5py python3-numpy python3-scipy python3-matplotlib)
 
 missing=()

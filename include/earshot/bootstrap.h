@@ -24,7 +24,7 @@ struct es_interval { /* of the values that are numbers; NAN without any */
 struct es_interval es_interval_of(double *values, int n, double confidence);
 
 struct es_bootstrap_row {
-    const char *name;
+    char *name;
     double *value;                                /* [n_samples] */
     double *class_value;                          /* [n_samples, K] */
     struct es_interval interval, *class_interval; /* [K] */

@@ -93,7 +93,8 @@ void es_curve_free(struct es_curve **c);
 /* Index of the level for a threshold; -1: nothing is detected. */
 int64_t es_curve_at(const struct es_curve *c, double threshold);
 
-enum es_f1_kind { ES_F1_COLLAR, ES_F1_INTERSECTION, ES_F1_SEGMENT };
+/* ES_F1_CLIP: the whole clip is one segment, its score the largest of its frames (tagging). */
+enum es_f1_kind { ES_F1_COLLAR, ES_F1_INTERSECTION, ES_F1_SEGMENT, ES_F1_CLIP };
 
 struct es_f1_params {
     double dtc, gtc; /* intersection */
@@ -128,15 +129,20 @@ void es_f1_free(struct es_f1 **f1);
 
 /* ---- metrics by name, for a job's table and JSON */
 
-/* Names: psds1 psds2, mpauc mauc (partial and full area over segments of 1 s; rows *_staircase beside them),
- * collar_f1 intersection_f1 segment_f1 (macro average at threshold 0.5; rows *_best: at the best threshold of
- * each class). */
+/* Names, separated by commas:
+ *   psds1 psds2         PSDS of the challenge; psds:DTC:GTC:CTTC:ALPHA_CT:ALPHA_ST:EFPR_MAX any other (CTTC "-": none)
+ *   psds1_op psds2_op   from 50 operating points, as psds_eval (operating.h): newer version; extra v030: 0.3.0
+ *   mpauc mauc          partial and full ROC area over segments of 1 s; rows *_staircase beside them
+ *   collar_f1 intersection_f1 segment_f1 clip_f1    macro average at threshold 0.5; rows *_best: best threshold of each class
+ *   event_error segment_error    error rates of sed_eval at threshold 0.5, over all classes; extra f1: micro F1 */
+struct es_psds;
 struct es_evaluation_row {
-    const char *name;
+    char *name;
     double value;
     const char *extra_name; /* of another average: "macro" of psds, "micro" of f1; NULL: none */
     double extra;
-    double *class_value; /* [n_classes] */
+    double *class_value;  /* [n_classes] */
+    struct es_psds *psds; /* its curves; NULL for other metrics */
 };
 struct es_evaluation {
     int64_t n_clips, n_clips_scored; /* evaluated; in the score table (after joining recordings) */
@@ -146,32 +152,20 @@ struct es_evaluation {
     int n_rows;
     struct es_evaluation_row *rows;
 };
-/* names: "psds1,mpauc"; NULL: psds1,psds2,collar_f1,intersection_f1. ES_EUSAGE: a name that is not one. */
+/* names NULL: psds1,psds2,collar_f1,intersection_f1. ES_EUSAGE: a name that is not one. */
 int es_evaluation_new(struct es_evaluation **e, const struct es_evalset *set, const char *names,
                       struct es_err *err);
+/* ES_EUSAGE as above, without computing anything. */
+int es_evaluation_check_names(const char *names, struct es_err *err);
 void es_evaluation_free(struct es_evaluation **e);
-/* Value and extra of a row, by name; NAN when there is none. */
+/* Value of a row, by name; NAN when there is none. */
 double es_evaluation_value(const struct es_evaluation *e, const char *name);
 /* A member per row of the current object: "psds1": {"value": v, "macro": m, "classes": {name: v}}. */
 void es_evaluation_write(const struct es_evaluation *e, struct es_json *json);
 /* A table: a line for all classes, then one a class. */
 void es_evaluation_print(const struct es_evaluation *e, struct es_text *text);
-
-struct es_evaluate_input {   /* what `earshot evaluate` is told; one of the first three */
-    const char *predictions; /* HDF5 with logits (predictions.h); of its clips those that the truth lists are
-                                scored */
-    const char *scores;      /* HDF5 or folder (scores.h) */
-    const char *detections; /* TSV (filename, onset, offset, event_label, perhaps score): overlapping boxes of
-                             * a class become one, without score they have score 1 */
-    const char *ground_truth,
-        *durations;      /* TSV; a column `confidence` makes it MAESTRO: 11 classes, recordings joined */
-    const char *metrics; /* names; NULL: see above, for MAESTRO mpauc,segment_f1 */
-    const char *classes; /* text file with the classes to evaluate, one a line; NULL: those with events */
-    bool median;         /* class-wise median filter of the recipe */
-    bool keep_empty;     /* es_evalset_params */
-    bool positive_only;  /* es_maestro_params */
-    bool check;          /* read and compare everything, compute nothing: no rows */
-};
-int es_evaluate_files(struct es_evaluation **e, const struct es_evaluate_input *input, struct es_err *err);
+/* PSD-ROC curves as TSV: metric, class (empty: the effective curve), efpr, tpr, score: frames with this score or more are active
+ * (inf: nothing is; empty for the effective curve). */
+int es_evaluation_save_roc(const struct es_evaluation *e, const char *path, struct es_err *err);
 
 #endif

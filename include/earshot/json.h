@@ -1,4 +1,4 @@
-/* JSON output: a writer without a tree. Values come in order; a misplaced call (a value without key in an
+/* JSON. Input: es_json_read, at the end of this file. Output: a writer without a tree. Values come in order; a misplaced call (a value without key in an
  * object, an end that does not match) is a bug.
  *
  *   struct es_json *j = NULL;
@@ -23,7 +23,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "earshot/err.h"
+#include "earshot/text.h"
+#include "earshot/value.h"
 
 struct es_json;
 int es_json_new(struct es_json **j, const char *path, struct es_err *err);
@@ -46,5 +47,13 @@ void es_json_put_number(struct es_json *j, const char *key, double v);
 void es_json_put_int(struct es_json *j, const char *key, int64_t v);
 void es_json_put_bool(struct es_json *j, const char *key, bool v);
 void es_json_put_string(struct es_json *j, const char *key, const char *s);
+
+/* Adds s as a JSON string. */
+void es_json_quote(struct es_text *t, const char *s);
+
+/* One JSON text (RFC 8259, UTF-8) as a tree in heap. name stands for the text in messages: "name: JSON: byte 17: ...".
+ * Nesting beyond 32 and anything behind the value: ES_EDATA. A key given twice is kept twice (es_value_get gives the last). Numbers without point and exponent that fit are INT. */
+int es_json_read(struct es_values *heap, const char *text, size_t n, const char *name, struct es_value **root,
+                 struct es_err *err);
 
 #endif

@@ -51,6 +51,8 @@ int es_metrics_open(struct es_metrics **m, const char *path, int rank, double fl
  * has not yet had are filled with NaN (0 for integers); columns that are no longer declared get the same in new rows. */
 int es_metrics_table(struct es_metrics *m, const char *index, const struct es_metrics_column *columns,
                      int n_columns, int *table, struct es_err *err);
+/* The steps the run will have when it is complete (attribute `steps`), so that who follows it knows when to end. */
+void es_metrics_set_steps(struct es_metrics *m, int64_t steps);
 /* One row: values[i] points at the numbers of column i of the declaration. */
 int es_metrics_add(struct es_metrics *m, int table, int64_t step, const void *const *values,
                    struct es_err *err);
@@ -61,6 +63,7 @@ void es_metrics_abandon(struct es_metrics **m); /* without writing */
 
 /* Reading a log (es_metrics_load, then es_metrics_abandon). */
 int es_metrics_load(struct es_metrics **m, const char *path, struct es_err *err);
+int64_t es_metrics_steps(const struct es_metrics *m); /* -1: the log does not say */
 int es_metrics_n_columns(const struct es_metrics *m);
 struct es_metrics_view {
     struct es_metrics_column column; /* borrowed */

@@ -19,6 +19,7 @@
 
 enum { ES_SET_M, ES_SET_R, ES_SET_S, ES_SET_W, ES_SET_U, ES_N_SETS };
 #define ES_LEAF_CLIPS 256
+extern const char *const es_set_names[ES_N_SETS]; /* "maestro", "strong", "synth", "weak", "unlabeled" */
 
 struct es_plan_params {
     uint64_t seed;

@@ -11,9 +11,9 @@
  * Training sets leave out clips without events, as the public code does; test sets keep them.
  *
  * All ranks read the tables, share the audio files in blocks, decode, resample and write. The store does not depend on the
- * number of ranks. Whatever is wrong with the corpus (a missing, cut short or non-audio file, an unknown class, bad times, a bad
- * table) ends in ES_EDATA naming file and row, the same on all ranks, and leaves nothing behind. SIGTERM: ES_STOPPED as an
- * error (-75), nothing left behind.
+ * number of ranks. Killed or stopped (SIGTERM: ES_STOPPED), the part file of the store stays and the same call goes on with it,
+ * unless a table or an audio file has changed since. Whatever is wrong with the corpus (a missing, cut short or non-audio file, an unknown class, bad times, a bad
+ * table) ends in ES_EDATA naming file and row, the same on all ranks, and leaves nothing behind.
  */
 #ifndef EARSHOT_PREPARE_H
 #define EARSHOT_PREPARE_H
@@ -48,7 +48,8 @@ struct es_prepare_params {
     uint32_t split_seed;
     bool
         overlap_exclude; /* leave out training clips whose name is in a test set, weak and unlabelled ones also if strong */
-    bool float32_times; /* QUIRK: AudioSet times pass through float32, as in PretrainedSED's data set */
+    const char *left_out; /* table to write: clips that are not in the store, and why; NULL: none */
+    bool float32_times;   /* QUIRK: AudioSet times pass through float32, as in PretrainedSED's data set */
 };
 void es_prepare_params_default(struct es_prepare_params *p); /* 0.9, 0.9, 42, true, true */
 

@@ -81,6 +81,8 @@ int es_run_threads(const struct es_run *run);             /* OpenMP threads of t
 bool es_run_check(const struct es_run *run);              /* --check: validate the inputs, then return */
 bool es_run_quiet(const struct es_run *run);
 struct es_json *es_run_json(const struct es_run *run); /* NULL without --json and on ranks other than 0 */
+/* What stands in --json is a whole document, to be written even though the job fails. */
+void es_run_keep_json(struct es_run *run);
 /* Rank 0 prints to standard output, unless --json - has it. */
 void es_run_print(const struct es_run *run, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -14,7 +14,7 @@
  *   /events/index    i64 [N+1]       events of clip i: index[i] .. index[i+1]-1, in the order of the table; no aliases added
  *   /weak            u8 [N,K]        clip labels of the weak set, 0 elsewhere
  *   /classes         text [K]
- *   attributes: kind "store", digest (u64: content of all data sets; no time, commit or rank count in it), sample_rate
+ *   attributes: kind "store", inputs (what it was made from), digest (u64: content of all data sets; no time, commit or rank count in it), sample_rate
  *
  * Writing (es_store_create_all .. es_store_commit_all) is collective; between them each rank writes the samples of its own
  * clips by pwrite. Reading needs no other rank: es_store_open loads all but the samples; es_store_read_pcm is a pread and may
@@ -66,16 +66,22 @@ struct es_store_desc {
     const int64_t *event_index;    /* [N+1] */
     const struct es_event *event;
     const uint8_t *weak; /* [N,K] */
+    uint64_t inputs;     /* digest of whatever else the samples come from (sizes and times of audio files) */
 };
 
+/* The store grows in `path`.part, where /clip/length is -1 until a clip's samples are on disk. Killed or stopped, it stays;
+ * es_store_create_all with the same description goes on with it. After an error nothing stays behind. */
 struct es_store_writer;
 int es_store_create_all(struct es_store_writer **w, const struct es_comm *comm, const char *path,
                         const struct es_store_desc *desc, struct es_err *err);
-/* Rank-local: all samples of a clip, once, by one rank. n <= reserved. Fault point: write. */
+/* The clip was written by an earlier run, or by this rank. */
+bool es_store_done(const struct es_store_writer *w, int64_t clip);
+/* Rank-local: all samples of a clip that is not done, by one rank. n <= reserved. Every few seconds they are made durable and
+ * marked. Fault points: write, short, kill-store, stall-store. */
 int es_store_write_pcm(struct es_store_writer *w, int64_t clip, const int16_t *pcm, int64_t n,
                        struct es_err *err);
-/* rc < 0 with err: this rank failed; all ranks leave together, nothing stays behind. Otherwise the digest is computed, the
- * file gets its name. digest may be NULL. */
+/* rc < 0 with err: this rank failed; all ranks leave together, nothing stays behind. rc > 0 (stopped): the part file stays, rc
+ * comes back. Otherwise the digest is computed, the file gets its name. digest may be NULL. */
 int es_store_commit_all(struct es_store_writer **w, int rc, uint64_t *digest, struct es_err *err);
 
 struct es_store;

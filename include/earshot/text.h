@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "earshot/err.h"
 
@@ -24,6 +25,9 @@ void es_text_free(struct es_text *t);
 /* Writes bytes to path through a temporary name in the same folder, fsync and rename: path is whole or
  * untouched. ES_EIO. */
 int es_text_save(const char *path, const void *bytes, size_t n, struct es_err *err);
+
+/* All n bytes at an offset, however many calls that takes; -1 with errno set when the system refuses. Any thread. Fault point: short. */
+int es_pwrite(int fd, const void *bytes, size_t n, int64_t at);
 
 /* Finds the candidate closest to word by edit distance; a shared last part ("cnn_lr" in "optimizer.cnn_lr")
  * counts too. Starts as {.word = w}; then es_nearest_add for every candidate; best is NULL when nothing is

@@ -8,6 +8,8 @@
 
 #include "earshot/comm.h"
 #include "earshot/config.h"
+#include "earshot/dataset.h"
+#include "earshot/plan.h"
 
 struct es_train_options {
     const char *resume; /* "auto" (default when NULL), "never", or a checkpoint */
@@ -22,5 +24,17 @@ struct es_train_summary {
 /* 0: finished or --check; ES_STOPPED: stopped by a signal, resume me; negative: error. */
 int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es_train_options *options,
                  struct es_train_summary *summary, struct es_err *err);
+
+/* The plan of a run, without its networks: what `earshot inspect --plan` shows. The stores of the configuration are opened,
+ * pseudo-labels are not. Order: open, es_plan_leaf for any step < total_steps, close. */
+struct es_train_plan {
+    struct es_dataset *data;
+    struct es_plan *plan;
+    int leaves;
+    int64_t total_steps;
+};
+int es_train_plan_open_all(struct es_train_plan *p, const struct es_comm *c, const struct es_config *cfg,
+                           struct es_err *err);
+void es_train_plan_close(struct es_train_plan *p);
 
 #endif

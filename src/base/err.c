@@ -5,7 +5,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "earshot/text.h"
+
 static es_fatal_fn fatal_fn; /* the second mutable global of the program */
+
+/* Text out of files may hold anything: one line of UTF-8 without control characters is left. */
+static void clean(char *s) {
+    for (char *c = s; *c; c++)
+        if ((unsigned char)*c < 0x20 || *c == 0x7F) *c = *c == '\n' ? ' ' : '?';
+    for (size_t n = strlen(s), at = es_utf8_check(s, n); at < n; at += es_utf8_check(s + at, n - at))
+        s[at] = '?';
+}
 
 int es_err_set(struct es_err *err, enum es_code code, const char *fmt, ...) {
     if (err) {
@@ -13,8 +23,7 @@ int es_err_set(struct es_err *err, enum es_code code, const char *fmt, ...) {
         va_start(ap, fmt);
         vsnprintf(err->msg, sizeof err->msg, fmt, ap);
         va_end(ap);
-        for (char *c = err->msg; *c; c++)
-            if (*c == '\n') *c = ' ';
+        clean(err->msg);
         err->code = (int)code;
         err->hint[0] = 0;
     }

@@ -1,9 +1,11 @@
 #include "earshot/fault.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MAX_POINTS 8
 
@@ -40,4 +42,14 @@ bool es_fault_hit(const char *point) {
         if (strcmp(faults.point[i].name, point) == 0)
             return atomic_fetch_add(&faults.point[i].passes, 1) + 1 == faults.point[i].at;
     return false;
+}
+
+void es_fault_here(const char *place) {
+    char point[48];
+    if (faults.n == 0) return;
+    snprintf(point, sizeof point, "kill-%s", place);
+    if (es_fault_hit(point)) raise(SIGKILL);
+    snprintf(point, sizeof point, "stall-%s", place);
+    if (es_fault_hit(point))
+        for (;;) pause();
 }

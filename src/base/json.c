@@ -107,7 +107,7 @@ void es_json_end_array(struct es_json *j) {
     close_level(j, false);
 }
 
-static void add_string(struct es_text *t, const char *s) {
+void es_json_quote(struct es_text *t, const char *s) {
     size_t left = strlen(s);
     es_text_add(t, "\"");
     while (left > 0) {
@@ -138,7 +138,7 @@ static void add_string(struct es_text *t, const char *s) {
 void es_json_key(struct es_json *j, const char *key) {
     if (!j) return;
     begin_item(j, true);
-    add_string(&j->text, key);
+    es_json_quote(&j->text, key);
     es_text_add(&j->text, ": ");
     j->after_key = true;
 }
@@ -199,7 +199,7 @@ void es_json_string(struct es_json *j, const char *s) {
         return;
     }
     begin_item(j, false);
-    add_string(&j->text, s);
+    es_json_quote(&j->text, s);
     end_item(j);
 }
 

@@ -59,14 +59,18 @@ void es_text_free(struct es_text *t) {
     *t = (struct es_text){0};
 }
 
-static int write_whole(int fd, const char *bytes, size_t n) {
-    for (size_t at = 0; at < n;) {
-        ssize_t k = es_fault_hit("write") ? (errno = ENOSPC, -1) : write(fd, bytes + at, n - at);
+int es_pwrite(int fd, const void *bytes, size_t n, int64_t at) {
+    for (const char *from = bytes; n > 0;) {
+        size_t now = n > 1 && es_fault_hit("short") ? n / 2 : n;
+        ssize_t k = pwrite(fd, from, now, (off_t)at);
         if (k < 0 && errno == EINTR) continue;
-        if (k < 0) return -1;
-        at += (size_t)k;
+        if (k == 0) errno = ENOSPC;
+        if (k <= 0) return -1;
+        from += k;
+        at += k;
+        n -= (size_t)k;
     }
-    return fsync(fd);
+    return 0;
 }
 
 int es_text_save(const char *path, const void *bytes, size_t n, struct es_err *err) {
@@ -75,7 +79,9 @@ int es_text_save(const char *path, const void *bytes, size_t n, struct es_err *e
     if (len >= (int)sizeof tmp) return es_err_set(err, ES_EIO, "%.200s...: the path is too long", path);
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     if (fd < 0) return es_err_set(err, ES_EIO, "%s: cannot create: %s", tmp, strerror(errno));
-    bool ok = write_whole(fd, bytes, n) == 0;
+    bool fault = es_fault_hit("write");
+    if (fault) errno = ENOSPC;
+    bool ok = !fault && es_pwrite(fd, bytes, n, 0) == 0 && fsync(fd) == 0;
     int why = errno;
     if (close(fd) != 0 && ok) {
         ok = false;

@@ -214,6 +214,10 @@ void es_dataset_close(struct es_dataset **d) {
 const int64_t *es_dataset_counts(const struct es_dataset *d) {
     return d->count;
 }
+const char *es_dataset_name(const struct es_dataset *d, int set, int64_t i) {
+    ES_ASSERT(set >= 0 && set < ES_N_SETS && i >= 0 && i < d->count[set]);
+    return es_store_name(d->store[d->clip[set][i].store], d->clip[set][i].id);
+}
 int es_dataset_classes(const struct es_dataset *d) {
     return d->n_classes;
 }

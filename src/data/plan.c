@@ -11,7 +11,7 @@ struct es_plan {
     int64_t *order[ES_N_SETS]; /* permutation of the cached epoch */
 };
 
-static const char *const set_names[ES_N_SETS] = {"MAESTRO", "real strong", "synthetic", "weak", "unlabelled"};
+const char *const es_set_names[ES_N_SETS] = {"maestro", "strong", "synth", "weak", "unlabeled"};
 
 int es_plan_new(struct es_plan **p, const struct es_plan_params *pp, struct es_err *err) {
     *p = es_alloc(1, sizeof **p, err);
@@ -33,7 +33,7 @@ int es_plan_new(struct es_plan **p, const struct es_plan_params *pp, struct es_e
                     (long long)pp->n_clips[s], pp->size[s]);
             return es_err_set(err, ES_EDATA,
                               "data.stores: %lld %s training clips, a leaf takes %d (data.subset_sizes)",
-                              (long long)pp->n_clips[s], set_names[s], pp->size[s]);
+                              (long long)pp->n_clips[s], es_set_names[s], pp->size[s]);
         }
         if (batches < least) least = batches;
         (*p)->order[s] = es_alloc((size_t)pp->n_clips[s], sizeof(int64_t), err);

@@ -8,6 +8,7 @@
 #include "earshot/log.h"
 #include "earshot/mem.h"
 #include "earshot/resample.h"
+#include "earshot/text.h"
 
 #include "prepare_impl.h"
 
@@ -76,7 +77,7 @@ static int exclude_overlaps(struct prep *x, struct es_err *err) {
             struct prep_clip *c = &x->clip[i];
             if (c->subset == overlaps[k].of && c->split == 0 &&
                 es_names_find(names[overlaps[k].from], c->name) >= 0)
-                c->drop = true;
+                c->drop = (uint8_t)(1 + overlaps[k].from);
         }
     for (int s = 0; s < ES_N_SUBSETS; s++) es_names_free(&names[s]);
     return rc;
@@ -144,6 +145,16 @@ static void build_events(struct built *b, const struct prep *x) {
     b->index[b->n] = to;
 }
 
+/* Files that changed since an interrupted run are read again, all of them. */
+static int inputs(const struct prep *x, uint64_t *digest, struct es_err *err) {
+    struct es_hash *h = NULL;
+    ES_TRY(es_hash_new(&h, err));
+    for (int64_t i = 0; i < x->n_files; i++) es_hash_update(h, &x->file[i].stamp, sizeof x->file[i].stamp);
+    *digest = es_hash_value(h);
+    es_hash_free(&h);
+    return 0;
+}
+
 static int build(struct built *b, const struct prep *x, struct es_err *err) {
     *b = (struct built){.row = es_alloc((size_t)x->n_clips, sizeof *b->row, err)};
     if (!b->row) return -ES_EIO;
@@ -179,7 +190,7 @@ static int build(struct built *b, const struct prep *x, struct es_err *err) {
                                      .event_index = b->index,
                                      .event = b->event,
                                      .weak = b->weak};
-    return 0;
+    return inputs(x, &b->desc.inputs, err);
 }
 
 /* All ranks have read the same tables and folders? */
@@ -204,28 +215,61 @@ static int same_all(const struct es_comm *comm, const struct built *b, const str
     return es_err_agree_all(comm, rc, err);
 }
 
+static bool missing(const struct prep *x, const struct prep_clip *c) {
+    return !c->drop && x->file[c->file].found < 0;
+}
+
+/* One line a subset, and the first names of those whose audio is missing. */
 static void report(const struct prep *x, const struct built *b) {
     for (int s = 0; s < ES_N_SUBSETS; s++) {
-        int64_t n[2] = {0}, events = 0, excluded = 0, missing = 0;
+        int64_t n[2] = {0}, events = 0, n_excluded = 0, n_missing = 0;
         double hours = 0;
+        char names[400] = "";
         for (int64_t i = 0; i < x->n_clips; i++) {
             const struct prep_clip *c = &x->clip[i];
             int64_t r = b->row[i];
             if (c->subset != s) continue;
-            excluded += c->drop;
-            missing += !c->drop && x->file[c->file].found < 0;
+            n_excluded += c->drop > 0;
+            if (missing(x, c) && n_missing++ < 5) {
+                size_t used = strlen(names);
+                snprintf(names + used, sizeof names - used, " %.75s", c->name);
+            }
             if (r < 0) continue;
             n[c->split]++;
             events += b->index[r + 1] - b->index[r];
             hours += b->duration_s[r] / 3600;
         }
-        if (n[0] + n[1] + excluded + missing > 0)
+        if (n[0] + n[1] + n_excluded + n_missing > 0)
             es_log(ES_LOG_INFO,
                    "prepare subset=%s training=%lld validation=%lld events=%lld hours=%.3g excluded=%lld "
                    "missing=%lld",
                    es_subset_name((enum es_subset)s), (long long)n[0], (long long)n[1], (long long)events,
-                   hours, (long long)excluded, (long long)missing);
+                   hours, (long long)n_excluded, (long long)n_missing);
+        if (n_missing > 0)
+            es_log(ES_LOG_WARN, "prepare: %s: %lld clips without audio were left out:%s%s",
+                   es_subset_name((enum es_subset)s), (long long)n_missing, names,
+                   n_missing > 5 ? " ... (all: --left-out FILE)" : "");
     }
+}
+
+/* The table of clips that are not in the store, and why. Rank 0 writes. */
+static int write_left_out(const struct prep *x, struct es_err *err) {
+    struct es_text t = {0};
+    if (!x->p->left_out || es_comm_rank(x->comm) != 0) return 0;
+    es_text_add(&t, "filename\tsubset\treason\n");
+    for (int64_t i = 0; i < x->n_clips; i++) {
+        const struct prep_clip *c = &x->clip[i];
+        if (c->drop)
+            es_text_add(&t, "%s\t%s\talso in %s\n", c->name, es_subset_name((enum es_subset)c->subset),
+                        es_subset_name((enum es_subset)(c->drop - 1)));
+        else if (missing(x, c))
+            es_text_add(&t, "%s\t%s\tno audio in %s\n", c->name, es_subset_name((enum es_subset)c->subset),
+                        x->file[c->file].dir);
+    }
+    int rc = es_text_check(&t, err);
+    if (rc == 0) rc = es_text_save(x->p->left_out, t.s, t.n, err);
+    es_text_free(&t);
+    return rc;
 }
 
 static int read_tables_all(struct prep *x, const struct es_comm *comm, const struct es_prepare_params *p,
@@ -252,10 +296,11 @@ int es_prepare_all(const struct es_comm *comm, const struct es_prepare_params *p
     if (rc == 0) rc = build(&b, &x, err);
     ES_GO(es_err_agree_all(comm, rc, err));
     ES_GO(same_all(comm, &b, p, err));
+    report(&x, &b);
+    ES_GO(es_err_agree_all(comm, write_left_out(&x, err), err));
     ES_GO(es_store_create_all(&w, comm, p->out, &b.desc, err));
     rc = prep_write_all(&x, w, b.row, err);
-    ES_GO(es_store_commit_all(&w, rc, digest, err));
-    report(&x, &b);
+    rc = es_store_commit_all(&w, rc, digest, err);
 done:
     built_free(&b);
     prep_fini(&x);

@@ -2,14 +2,17 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "earshot/audio.h"
 #include "earshot/comm.h"
 #include "earshot/h5.h"
+#include "earshot/hash.h"
 #include "earshot/log.h"
 #include "earshot/mem.h"
 #include "earshot/resample.h"
+#include "earshot/timer.h"
 
 #include "prepare_impl.h"
 
@@ -46,10 +49,19 @@ static int where(const struct prep_file *f, int rc, struct es_err *err) {
     return rc;
 }
 
+/* Two runs that see one stamp may share their work. */
+static uint64_t stamp_of(const char *path) {
+    struct stat st;
+    if (stat(path, &st) != 0) return 0;
+    const int64_t words[3] = {st.st_size, st.st_mtim.tv_sec, st.st_mtim.tv_nsec};
+    return es_hash_bytes(words, sizeof words);
+}
+
 static int probe(struct prep_file *f, struct mp3s *mp3s, struct es_err *err) {
     struct es_audio_info info;
     char path[PATH_MAX];
     f->found = -1;
+    f->stamp = 0;
     if (f->hdf_row >= 0) {
         void *bytes;
         size_t n;
@@ -60,11 +72,13 @@ static int probe(struct prep_file *f, struct mp3s *mp3s, struct es_err *err) {
         es_free(&bytes);
         ES_TRY(where(f, rc, err));
         f->found = 0;
+        f->stamp = stamp_of(f->dir);
     }
     for (int i = 0; f->hdf_row < 0 && prep_candidate(f, i, path, PATH_MAX); i++) {
         if (access(path, F_OK) != 0) continue;
         ES_TRY(where(f, es_audio_info(path, &info, err), err));
         f->found = i;
+        f->stamp = stamp_of(path);
         break;
     }
     if (f->found >= 0) {
@@ -84,6 +98,7 @@ static int64_t block_begin(const struct prep *x, int rank) {
 
 struct probed {
     int64_t n_samples;
+    uint64_t stamp;
     int32_t rate_hz, found;
 };
 
@@ -97,7 +112,8 @@ int prep_probe_all(struct prep *x, struct es_err *err) {
     for (int64_t i = begin; rc == 0 && i < end; i++) {
         es_watchdog_kick("prepare: probe", i);
         rc = probe(&x->file[i], &mp3s, err);
-        mine[i - begin] = (struct probed){x->file[i].n_samples, x->file[i].rate_hz, x->file[i].found};
+        mine[i - begin] =
+            (struct probed){x->file[i].n_samples, x->file[i].stamp, x->file[i].rate_hz, x->file[i].found};
     }
     if (rc == 0 && !(all = es_alloc((size_t)x->n_files, sizeof *all, err))) rc = -ES_EIO;
     ES_GO(es_err_agree_all(x->comm, rc, err));
@@ -106,6 +122,7 @@ int prep_probe_all(struct prep *x, struct es_err *err) {
     es_comm_allgatherv_all(x->comm, mine, bytes, all);
     for (int64_t i = 0; i < x->n_files; i++) {
         x->file[i].n_samples = all[i].n_samples;
+        x->file[i].stamp = all[i].stamp;
         x->file[i].rate_hz = all[i].rate_hz;
         x->file[i].found = all[i].found;
     }
@@ -173,16 +190,21 @@ done:
     return rc;
 }
 
+/* An earlier run may have written the row. */
+static bool lacks(const struct es_store_writer *w, int64_t row) {
+    return row >= 0 && !es_store_done(w, row);
+}
+
 /* All clips of a file; order: clips sorted by file, from begin on. */
 static int write_file(struct prep *x, int64_t file, struct es_store_writer *w, const int64_t *order,
                       int64_t begin, int64_t end, const int64_t *row, struct mp3s *mp3s, struct es_err *err) {
     float *wave = NULL;
     int64_t n_wave = 0;
     bool wanted = false;
-    for (int64_t i = begin; i < end; i++) wanted = wanted || row[order[i]] >= 0;
+    for (int64_t i = begin; i < end; i++) wanted = wanted || lacks(w, row[order[i]]);
     int rc = wanted ? decode(&x->file[file], mp3s, &wave, &n_wave, err) : 0;
     for (int64_t i = begin; rc == 0 && i < end; i++)
-        if (row[order[i]] >= 0) rc = write_clip(x, order[i], w, row[order[i]], wave, n_wave, err);
+        if (lacks(w, row[order[i]])) rc = write_clip(x, order[i], w, row[order[i]], wave, n_wave, err);
     es_free(&wave);
     return where(&x->file[file], rc, err);
 }
@@ -193,7 +215,9 @@ int prep_write_all(struct prep *x, struct es_store_writer *w, const int64_t *row
     int64_t *first = es_alloc((size_t)x->n_files + 1, sizeof *first, err);
     int64_t *order = es_alloc((size_t)x->n_clips, sizeof *order, err);
     struct mp3s mp3s = {0};
-    struct es_progress progress;
+    struct es_progress progress = {0};
+    double begin_s = es_now_s();
+    int64_t files = 0;
     int rc = first && order ? 0 : -ES_EIO;
     if (rc == 0) { /* counting sort of the clips by file */
         for (int64_t i = 0; i < x->n_clips; i++) first[x->clip[i].file + 1]++;
@@ -211,14 +235,21 @@ int prep_write_all(struct prep *x, struct es_store_writer *w, const int64_t *row
             es_watchdog_kick("prepare: decode", f);
             rc = write_file(x, f, w, order, first[f], first[f + 1], row, &mp3s, err);
         }
-        if (rc == 0 && es_stop_requested())
-            rc = es_err_set(err, ES_STOPPED, "%s: stopped by a signal, nothing was kept; run again",
-                            x->p->out);
+        if (rc == 0 && es_stop_requested()) rc = ES_STOPPED;
         ES_GO(es_err_agree_all(x->comm, rc, err));
-        es_progress_update(&progress, es_comm_sum_all(x->comm, done), x->n_files, "files", NULL);
+        files = es_comm_sum_all(x->comm, done);
+        es_progress_update(&progress, files, x->n_files, "files", NULL);
+        if (rc == ES_STOPPED && round + 1 < rounds) {
+            es_log(ES_LOG_INFO, "stopped by a signal files=%lld; run again to resume", (long long)files);
+            goto done;
+        }
+        rc = 0;
     }
-    es_progress_end(&progress);
+    double seconds = es_now_s() - begin_s;
+    es_log(ES_LOG_INFO, "prepare files=%lld seconds=%.1f files_per_s=%.1f", (long long)files, seconds,
+           (double)files / (seconds > 0 ? seconds : 1));
 done:
+    es_progress_end(&progress);
     es_h5_close(&mp3s.h5);
     es_free(&order);
     es_free(&first);

@@ -19,6 +19,7 @@ struct prep_file { /* an audio file to be found under one of a few names */
     int found; /* candidate, -1: missing */
     int rate_hz;
     int64_t n_samples;
+    uint64_t stamp; /* of size and time of change */
 };
 
 struct prep_clip {
@@ -27,7 +28,7 @@ struct prep_clip {
     int64_t start_cs, end_cs; /* window of the recording in 1/100 s; end_cs < 0: the whole file */
     double duration_s;        /* of the durations table, < 0: none */
     uint8_t subset, split;
-    bool drop;
+    uint8_t drop; /* 1 + subset that holds it too; 0: stays */
 };
 
 struct prep_event {

@@ -80,11 +80,11 @@ static int take(struct es_bootstrap *b, int sample, const struct es_evaluation *
         if (!b->rows) return -ES_EIO;
         for (; b->n_rows < e->n_rows; b->n_rows++) {
             struct es_bootstrap_row *row = &b->rows[b->n_rows];
-            row->name = e->rows[b->n_rows].name;
+            row->name = es_strdup(e->rows[b->n_rows].name, err);
             row->value = es_alloc(n, sizeof(double), err);
             row->class_value = es_alloc(n * K, sizeof(double), err);
             row->class_interval = es_alloc(K, sizeof *row->class_interval, err);
-            if (!row->value || !row->class_value || !row->class_interval) {
+            if (!row->name || !row->value || !row->class_value || !row->class_interval) {
                 b->n_rows++;
                 return -ES_EIO;
             }
@@ -251,6 +251,7 @@ done:
 void es_bootstrap_free(struct es_bootstrap **b) {
     if (!*b) return;
     for (int r = 0; r < (*b)->n_rows; r++) {
+        es_free(&(*b)->rows[r].name);
         es_free(&(*b)->rows[r].value);
         es_free(&(*b)->rows[r].class_value);
         es_free(&(*b)->rows[r].class_interval);

@@ -1,43 +1,51 @@
-/* Metrics by name: from a set to rows, from files to a set. */
+/* Metrics by name: from a set to rows. */
 #include "earshot/evaluate.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "earshot/labels.h"
+#include "earshot/events.h"
 #include "earshot/mem.h"
 #include "earshot/mpauc.h"
+#include "earshot/operating.h"
 #include "earshot/psds.h"
-#include "earshot/tsv.h"
+#include "earshot/sedeval.h"
 #include "evaluate_impl.h"
 
-/* ---- rows */
-
 /* One name makes up to two rows. */
+struct wanted;
 struct metric {
     const char *name, *second;
-    int (*compute)(struct es_evaluation_row row[2], const struct es_evalset *set, const struct metric *m,
+    int (*compute)(struct es_evaluation_row row[2], const struct es_evalset *set, const struct wanted *w,
                    struct es_err *err);
     enum es_f1_kind kind;
     double fpr_max;
+    bool events; /* row_error: events, else segments */
+    struct es_psds_params (*psds)(void);
 };
 
-static int row_psds(struct es_evaluation_row row[2], const struct es_evalset *set, const struct metric *m,
+struct wanted {
+    const struct metric *metric;
+    char name[80];
+    struct es_psds_params psds;
+};
+enum { WANTED_MAX = 32 };
+
+static int row_psds(struct es_evaluation_row row[2], const struct es_evalset *set, const struct wanted *w,
                     struct es_err *err) {
-    const struct es_psds_params p = strcmp(m->name, "psds1") == 0 ? es_psds1_params() : es_psds2_params();
-    struct es_psds *psds = NULL;
-    ES_TRY(es_psds_new(&psds, set, &p, err));
-    row[0].value = psds->value;
+    ES_TRY(es_psds_new(&row[0].psds, set, &w->psds, err));
+    row[0].value = row[0].psds->value;
     row[0].extra_name = "macro";
-    row[0].extra = psds->macro;
-    memcpy(row[0].class_value, psds->class_value, (size_t)set->n_classes * sizeof(double));
-    es_psds_free(&psds);
+    row[0].extra = row[0].psds->macro;
+    memcpy(row[0].class_value, row[0].psds->class_value, (size_t)set->n_classes * sizeof(double));
     return 0;
 }
 
-static int row_auroc(struct es_evaluation_row row[2], const struct es_evalset *set, const struct metric *m,
+static int row_auroc(struct es_evaluation_row row[2], const struct es_evalset *set, const struct wanted *w,
                      struct es_err *err) {
-    const struct es_auroc_params p = {.segment_s = 1, .fpr_max = m->fpr_max};
+    const struct es_auroc_params p = {.segment_s = 1, .fpr_max = w->metric->fpr_max};
     struct es_auroc *a = NULL;
     ES_TRY(es_auroc_new(&a, set, &p, err));
     row[0].value = a->linear;
@@ -50,11 +58,11 @@ static int row_auroc(struct es_evaluation_row row[2], const struct es_evalset *s
     return 0;
 }
 
-static int row_f1(struct es_evaluation_row row[2], const struct es_evalset *set, const struct metric *m,
+static int row_f1(struct es_evaluation_row row[2], const struct es_evalset *set, const struct wanted *w,
                   struct es_err *err) {
     const struct es_f1_params p = es_f1_params_default();
     struct es_f1 *f1 = NULL;
-    ES_TRY(es_f1_new(&f1, set, m->kind, &p, 0.5, err));
+    ES_TRY(es_f1_new(&f1, set, w->metric->kind, &p, 0.5, err));
     row[0].extra_name = row[1].extra_name = "micro";
     row[0].value = f1->fixed_macro.f;
     row[0].extra = f1->fixed_micro.f;
@@ -68,9 +76,128 @@ static int row_f1(struct es_evaluation_row row[2], const struct es_evalset *set,
     return 0;
 }
 
+/* ---- metrics on tables of events */
+
+/* Clips of a set by number: a sample holds some more than once. */
+static const char *clip_name(int64_t i, char name[24]) {
+    snprintf(name, 24, "%lld", (long long)i);
+    return name;
+}
+
+static int set_truth(struct es_truth **out, const struct es_evalset *set, struct es_err *err) {
+    char name[24];
+    int rc = es_truth_new(out, set->scores->source, set->scores->source, err);
+    for (int64_t i = 0; i < set->n_clips && rc == 0; i++) {
+        const struct eval_clip *c = &set->clips[i];
+        rc = es_truth_clip(*out, clip_name(i, name), err);
+        if (rc == 0) rc = es_truth_duration(*out, name, c->dur_s, err);
+        for (int64_t e = c->ev_begin; e < c->ev_end && rc == 0; e++) {
+            const struct eval_event *ev = &set->events[e];
+            rc = es_truth_event(*out, name, set->class_name[ev->i_class], ev->onset_s, ev->offset_s, 1,
+                                ev->row, err);
+        }
+    }
+    return rc;
+}
+
+/* Runs of frames above a threshold, compared in the type of the scores (spec 6.4). */
+static int set_events(struct es_truth **out, const struct es_evalset *set, double threshold,
+                      struct es_err *err) {
+    const double th = set->scores->is_double ? threshold : (double)(float)threshold;
+    double *column = es_alloc((size_t)set->n_frames_max, sizeof *column, err);
+    char name[24];
+    int rc = column ? es_truth_new(out, set->scores->source, "", err) : -ES_EIO;
+    for (int64_t i = 0; i < set->n_clips && rc == 0; i++) {
+        const struct eval_clip *c = &set->clips[i];
+        clip_name(i, name);
+        for (int k = 0; k < set->n_classes && rc == 0; k++) {
+            es_scores_column(set->scores, c->source, set->column[k], column);
+            for (int a = 0, b; a < c->n_frames && rc == 0; a = b + 1) {
+                for (b = a; b < c->n_frames && column[b] > th; b++) {
+                }
+                if (b > a)
+                    rc = es_truth_event(*out, name, set->class_name[k], c->edges_s[a], c->edges_s[b], 1, a,
+                                        err);
+            }
+        }
+    }
+    es_free(&column);
+    return rc;
+}
+
+static int row_error(struct es_evaluation_row row[2], const struct es_evalset *set, const struct wanted *w,
+                     struct es_err *err) {
+    const struct es_sedeval_params p = es_sedeval_params_default();
+    struct es_truth *truth = NULL, *events = NULL;
+    struct es_sedeval *v = NULL;
+    int rc = set_truth(&truth, set, err);
+    if (rc == 0) rc = set_events(&events, set, 0.5, err);
+    if (rc == 0)
+        rc = (w->metric->events ? es_sedeval_events : es_sedeval_segments)(&v, truth, events, &p, err);
+    for (int k = 0; k < set->n_classes && rc == 0; k++) {
+        row[0].class_value[k] = (double)NAN;
+        for (int j = 0; j < v->n_classes; j++)
+            if (strcmp(v->class_name[j], set->class_name[k]) == 0)
+                row[0].class_value[k] = v->classes[j].error_rate;
+    }
+    if (rc == 0) {
+        row[0].value = v->overall.error_rate;
+        row[0].extra_name = "f1";
+        row[0].extra = v->overall.f;
+    }
+    es_sedeval_free(&v);
+    es_truth_free(&events);
+    es_truth_free(&truth);
+    return rc;
+}
+
+static int row_operating(struct es_evaluation_row row[2], const struct es_evalset *set,
+                         const struct wanted *w, struct es_err *err) {
+    struct es_truth *truth = NULL, *events = NULL;
+    struct es_operating *o[2] = {NULL, NULL};
+    struct es_psds *old = NULL;
+    int rc = set_truth(&truth, set, err);
+    for (int v = 0; v < 2 && rc == 0; v++) {
+        const struct es_operating_params p = {.dtc = w->psds.dtc,
+                                              .gtc = w->psds.gtc,
+                                              .cttc = isnan(w->psds.cttc) ? 0.3 : w->psds.cttc,
+                                              .version = (enum es_operating_version)v};
+        rc = es_operating_new(&o[v], truth, &p, err);
+    }
+    for (int i = 0; i < 50 && rc == 0; i++) {
+        rc = set_events(&events, set, (2 * i + 1) / 100.0, err);
+        for (int v = 0; v < 2 && rc >= 0 && events->n_events > 0; v++)
+            rc = es_operating_add(o[v], events, i, err);
+        if (rc > 0) rc = 0; /* the same as at another threshold */
+        es_truth_free(&events);
+    }
+    if (rc == 0)
+        rc = es_operating_psds(&row[0].psds, o[1], w->psds.alpha_ct, w->psds.alpha_st, w->psds.efpr_max, err);
+    if (rc == 0)
+        rc = es_operating_psds(&old, o[0], w->psds.alpha_ct, w->psds.alpha_st, w->psds.efpr_max, err);
+    if (rc == 0) {
+        row[0].value = row[0].psds->value;
+        row[0].extra_name = "v030";
+        row[0].extra = old->value;
+        for (int k = 0; k < set->n_classes; k++) /* a class that a sample lacks has 0 */
+            for (int j = 0; j < o[1]->n_classes; j++)
+                if (strcmp(o[1]->class_name[j], set->class_name[k]) == 0)
+                    row[0].class_value[k] = row[0].psds->class_value[j];
+    }
+    es_psds_free(&old);
+    es_operating_free(&o[0]);
+    es_operating_free(&o[1]);
+    es_truth_free(&truth);
+    return rc;
+}
+
+/* ---- names */
+
 static const struct metric metrics[] = {
-    {.name = "psds1", .compute = row_psds},
-    {.name = "psds2", .compute = row_psds},
+    {.name = "psds1", .compute = row_psds, .psds = es_psds1_params},
+    {.name = "psds2", .compute = row_psds, .psds = es_psds2_params},
+    {.name = "psds1_op", .compute = row_operating, .psds = es_psds1_params},
+    {.name = "psds2_op", .compute = row_operating, .psds = es_psds2_params},
     {.name = "mpauc", .second = "mpauc_staircase", .compute = row_auroc, .fpr_max = 0.1},
     {.name = "mauc", .second = "mauc_staircase", .compute = row_auroc, .fpr_max = 1},
     {.name = "collar_f1", .second = "collar_f1_best", .compute = row_f1, .kind = ES_F1_COLLAR},
@@ -79,62 +206,107 @@ static const struct metric metrics[] = {
      .compute = row_f1,
      .kind = ES_F1_INTERSECTION},
     {.name = "segment_f1", .second = "segment_f1_best", .compute = row_f1, .kind = ES_F1_SEGMENT},
+    {.name = "clip_f1", .second = "clip_f1_best", .compute = row_f1, .kind = ES_F1_CLIP},
+    {.name = "event_error", .compute = row_error, .events = true},
+    {.name = "segment_error", .compute = row_error},
 };
 enum { N_METRICS = sizeof metrics / sizeof *metrics };
+static const struct metric any_psds = {.name = "psds", .compute = row_psds};
 
-/* Metrics of a comma-separated list into wanted[N_METRICS]; either of a metric's names will do. */
-static int parse_names(bool wanted[N_METRICS], const char *names, struct es_err *err) {
+/* psds:DTC:GTC:CTTC:ALPHA_CT:ALPHA_ST:EFPR_MAX */
+static bool parse_psds(struct es_psds_params *p, const char *name) {
+    double *const field[6] = {&p->dtc, &p->gtc, &p->cttc, &p->alpha_ct, &p->alpha_st, &p->efpr_max};
+    char text[80], *at = text;
+    *p = es_psds1_params();
+    snprintf(text, sizeof text, "%s", name);
+    if (strncmp(at, "psds:", 5) != 0) return false;
+    at += 5;
+    for (int i = 0; i < 6; i++) {
+        char *end = strchr(at, ':');
+        if ((end == NULL) != (i == 5)) return false;
+        if (end) *end = 0;
+        if (strcmp(at, "-") == 0 && i == 2)
+            p->cttc = (double)NAN;
+        else if (!es_number_from_text(at, field[i]))
+            return false;
+        at = end ? end + 1 : NULL;
+    }
+    return true;
+}
+
+/* Metrics of a comma-separated list, every one once; either of a metric's names will do. */
+static int parse_names(struct wanted wanted[WANTED_MAX], int *n, const char *names, struct es_err *err) {
+    *n = 0;
     for (const char *p = names, *end; p; p = end ? end + 1 : NULL) {
         end = strchr(p, ',');
-        const size_t n = end ? (size_t)(end - p) : strlen(p);
-        char name[64] = {0};
-        if (n < sizeof name) memcpy(name, p, n);
+        const size_t len = end ? (size_t)(end - p) : strlen(p);
+        struct wanted w = {.metric = NULL};
+        if (len < sizeof w.name) memcpy(w.name, p, len);
+        for (int i = 0; i < N_METRICS; i++)
+            if (strcmp(w.name, metrics[i].name) == 0 ||
+                (metrics[i].second && strcmp(w.name, metrics[i].second) == 0))
+                w.metric = &metrics[i];
+        if (w.metric) {
+            snprintf(w.name, sizeof w.name, "%s", w.metric->name);
+            if (w.metric->psds) w.psds = w.metric->psds();
+        } else if (parse_psds(&w.psds, w.name)) {
+            w.metric = &any_psds;
+        } else {
+            return es_err_set(
+                err, ES_EUSAGE,
+                "metrics: got '%.*s', want some of psds1, psds2, psds:DTC:GTC:CTTC:CT:ST:MAX, psds1_op, "
+                "psds2_op, mpauc, mauc, collar_f1, intersection_f1, segment_f1, clip_f1, event_error, "
+                "segment_error",
+                (int)(len < 80 ? len : 80), p);
+        }
         int i = 0;
-        while (i < N_METRICS && strcmp(name, metrics[i].name) != 0 &&
-               !(metrics[i].second && strcmp(name, metrics[i].second) == 0))
-            i++;
-        if (i == N_METRICS)
-            return es_err_set(err, ES_EUSAGE,
-                              "metrics: got '%.*s', want some of psds1, psds2, mpauc, mauc, collar_f1, "
-                              "intersection_f1, segment_f1",
-                              (int)(n < 80 ? n : 80), p);
-        wanted[i] = true;
+        while (i < *n && strcmp(wanted[i].name, w.name) != 0) i++;
+        if (i < *n) continue;
+        if (*n == WANTED_MAX) return es_err_set(err, ES_EUSAGE, "metrics: got more than %d", WANTED_MAX);
+        wanted[(*n)++] = w;
     }
     return 0;
 }
 
+int es_evaluation_check_names(const char *names, struct es_err *err) {
+    struct wanted wanted[WANTED_MAX];
+    int n;
+    return parse_names(wanted, &n, names, err);
+}
+
+/* ---- rows */
+
 static struct es_evaluation_row *add_row(struct es_evaluation *e, const char *name, struct es_err *err) {
-    struct es_evaluation_row *row = &e->rows[e->n_rows];
-    row->name = name;
+    struct es_evaluation_row *row = &e->rows[e->n_rows++];
+    row->name = es_strdup(name, err);
     row->class_value = es_alloc((size_t)e->n_classes, sizeof *row->class_value, err);
-    if (!row->class_value) return NULL;
-    e->n_rows++;
-    return row;
+    return row->name && row->class_value ? row : NULL;
 }
 
 int es_evaluation_new(struct es_evaluation **out, const struct es_evalset *set, const char *names,
                       struct es_err *err) {
-    bool wanted[N_METRICS] = {false};
-    int rc = -ES_EIO;
+    struct wanted wanted[WANTED_MAX];
+    int rc = -ES_EIO, n = 0;
     *out = NULL;
-    ES_TRY(parse_names(wanted, names ? names : "psds1,psds2,collar_f1,intersection_f1", err));
+    ES_TRY(parse_names(wanted, &n, names ? names : "psds1,psds2,collar_f1,intersection_f1", err));
     struct es_evaluation *e = *out = es_alloc(1, sizeof *e, err);
-    if (!e) return rc;
+    if (!e) goto done;
     e->n_clips = set->n_clips;
     e->n_clips_scored = set->scores->n_clips;
     e->dur_s = set->dur_s;
     e->n_classes = set->n_classes;
-    e->rows = es_alloc(2 * N_METRICS, sizeof *e->rows, err);
+    e->rows = es_alloc(2 * (size_t)n, sizeof *e->rows, err);
     if (!e->rows) goto done;
-    ES_GO(evalset_copy_names(&e->class_name, set, err));
-    for (int i = 0; i < N_METRICS; i++) {
-        if (!wanted[i]) continue;
-        struct es_evaluation_row *row = add_row(e, metrics[i].name, err);
-        rc = row && (!metrics[i].second || add_row(e, metrics[i].second, err)) ? 0 : -ES_EIO;
-        if (rc < 0) goto done;
-        ES_GO(metrics[i].compute(row, set, &metrics[i], err));
+    rc = evalset_copy_names(&e->class_name, set, err);
+    for (int i = 0; i < n; i++) {
+        const struct metric *m = wanted[i].metric;
+        struct es_evaluation_row *row = rc == 0 ? add_row(e, wanted[i].name, err) : NULL;
+        if (rc == 0 && (!row || (m->second && !add_row(e, m->second, err)))) rc = -ES_EIO;
+        if (set->comm) rc = es_err_agree_all(set->comm, rc, err);
+        if (rc == 0) rc = m->compute(row, set, &wanted[i], err);
+        if (set->comm) rc = es_err_agree_all(set->comm, rc, err);
+        if (rc < 0) break;
     }
-    rc = 0;
 done:
     if (rc < 0) es_evaluation_free(out);
     return rc;
@@ -142,7 +314,11 @@ done:
 
 void es_evaluation_free(struct es_evaluation **e) {
     if (!*e) return;
-    for (int i = 0; i < (*e)->n_rows; i++) es_free(&(*e)->rows[i].class_value);
+    for (int i = 0; i < (*e)->n_rows; i++) {
+        es_free(&(*e)->rows[i].class_value);
+        es_free(&(*e)->rows[i].name);
+        es_psds_free(&(*e)->rows[i].psds);
+    }
     es_free(&(*e)->rows);
     evalset_free_names(&(*e)->class_name, (*e)->n_classes);
     es_free(e);
@@ -154,147 +330,43 @@ double es_evaluation_value(const struct es_evaluation *e, const char *name) {
     return (double)NAN;
 }
 
-void es_evaluation_write(const struct es_evaluation *e, struct es_json *json) {
-    for (int i = 0; i < e->n_rows; i++) {
-        const struct es_evaluation_row *row = &e->rows[i];
-        es_json_key(json, row->name);
-        es_json_begin_object(json);
-        es_json_put_number(json, "value", row->value);
-        if (row->extra_name) es_json_put_number(json, row->extra_name, row->extra);
-        es_json_key(json, "classes");
-        es_json_begin_object(json);
-        for (int k = 0; k < e->n_classes; k++)
-            es_json_put_number(json, e->class_name[k], row->class_value[k]);
-        es_json_end_object(json);
-        es_json_end_object(json);
+/* ---- curves */
+
+static void add_number(struct es_text *t, const char *before, double v) {
+    char digits[32];
+    es_text_from_double(v, digits);
+    es_text_add(t, "%s%s", before, digits);
+}
+
+static void add_curve(struct es_text *t, const char *metric, const char *class_name,
+                      const struct es_roc *roc) {
+    for (int64_t i = 0; i < roc->n; i++) {
+        es_text_add(t, "%s\t%s", metric, class_name);
+        add_number(t, "\t", roc->x[i]);
+        add_number(t, "\t", roc->y[i]);
+        if (roc->score)
+            add_number(t, "\t", roc->score[i]);
+        else
+            es_text_add(t, "\t");
+        es_text_add(t, "\n");
     }
 }
 
-void es_evaluation_print(const struct es_evaluation *e, struct es_text *text) {
-    int name_width = (int)strlen("all classes");
-    for (int k = 0; k < e->n_classes; k++)
-        if ((int)strlen(e->class_name[k]) > name_width) name_width = (int)strlen(e->class_name[k]);
-    es_text_add(text, "%-*s", name_width, "");
-    for (int i = 0; i < e->n_rows; i++) es_text_add(text, "  %7s", e->rows[i].name);
-    for (int k = -1; k < e->n_classes; k++) {
-        es_text_add(text, "\n%-*s", name_width, k < 0 ? "all classes" : e->class_name[k]);
-        for (int i = 0; i < e->n_rows; i++) {
-            const struct es_evaluation_row *row = &e->rows[i];
-            const int width = (int)strlen(row->name);
-            es_text_add(text, "  %*.4f", width > 7 ? width : 7, k < 0 ? row->value : row->class_value[k]);
-        }
+int es_evaluation_save_roc(const struct es_evaluation *e, const char *path, struct es_err *err) {
+    struct es_text t = {0};
+    int rc = 0, n = 0;
+    es_text_add(&t, "metric\tclass\tefpr\ttpr\tscore\n");
+    for (int r = 0; r < e->n_rows; r++) {
+        const struct es_psds *p = e->rows[r].psds;
+        if (!p) continue;
+        n++;
+        add_curve(&t, e->rows[r].name, "", &p->roc);
+        for (int k = 0; k < p->n_classes; k++)
+            add_curve(&t, e->rows[r].name, p->class_name[k], &p->class_roc[k]);
     }
-    es_text_add(text, "\n%lld of %lld clips, %.1f s\n", (long long)e->n_clips, (long long)e->n_clips_scored,
-                e->dur_s);
-}
-
-/* ---- files */
-
-/* One name a line. */
-static int read_classes(struct es_names **names, const char *path, struct es_err *err) {
-    static const char *const columns[] = {"class"};
-    struct es_tsv *t = NULL;
-    int rc = es_names_new(names, err);
-    if (rc < 0) goto done;
-    ES_GO(es_tsv_open(&t, path, columns, 1, ES_TSV_NO_HEADER, err));
-    for (int64_t row = 0; row < es_tsv_rows(t); row++) {
-        const int64_t i = es_names_add(*names, es_tsv_text(t, row, 0), err);
-        rc = i < 0 ? (int)i : i < row ? es_tsv_wrong(t, row, 0, "every class once", err) : 0;
-        if (rc < 0) goto done;
-    }
-    if (es_tsv_rows(t) == 0) rc = es_err_set(err, ES_EDATA, "%s: got no class", path);
-done:
-    es_tsv_close(&t);
-    return rc;
-}
-
-static int filter(struct es_scores **scores, struct es_err *err) {
-    struct es_scores *s = *scores, *filtered = NULL;
-    int rc = -ES_EIO;
-    int *window = es_alloc((size_t)s->n_classes, sizeof *window, err);
-    if (!window) return rc;
-    for (int k = 0; k < s->n_classes; k++) {
-        const int known = es_class_find(s->classes[k]);
-        if (known < 0) {
-            rc = es_err_set(
-                err, ES_EUSAGE,
-                "postprocess median: class '%s': got no window for it; want the 27 classes of the recipe",
-                s->classes[k]);
-            goto done;
-        }
-        window[k] = es_classes[known].median_frames;
-    }
-    ES_GO(es_scores_median(&filtered, s, window, err));
-    es_scores_free(scores);
-    *scores = filtered;
-done:
-    es_free(&window);
-    return rc;
-}
-
-static int load(struct es_scores **scores, const struct es_evaluate_input *in, const struct es_truth *truth,
-                struct es_err *err) {
-    if (!in->predictions + !in->scores + !in->detections != 2)
-        return es_err_set(err, ES_EUSAGE, "evaluate: want one of --predictions, --scores, --detections");
-    if (in->detections) {
-        if (in->median || truth->has_confidence)
-            return es_err_set(err, ES_EUSAGE, "evaluate: --detections: got %s; want scores for that",
-                              in->median ? "--postprocess median" : "soft labels (a column confidence)");
-        return es_scores_load_detections(scores, in->detections, truth, err);
-    }
-    ES_TRY(in->scores ? es_scores_load(scores, in->scores, err)
-                      : es_scores_load_predictions(scores, in->predictions, err));
-    return in->median ? filter(scores, err) : 0;
-}
-
-/* MAESTRO: recordings take the place of clips. */
-static int join(struct es_scores **scores, struct es_truth **truth, const struct es_evaluate_input *in,
-                struct es_err *err) {
-    struct es_scores *joined = NULL;
-    struct es_truth *hard = NULL;
-    const struct es_maestro_params p = {.positive_only = in->positive_only, .subset = true};
-    ES_TRY(es_maestro_join(&joined, &hard, *scores, *truth, &p, err));
-    es_scores_free(scores);
-    es_truth_free(truth);
-    *scores = joined;
-    *truth = hard;
-    return 0;
-}
-
-int es_evaluate_files(struct es_evaluation **out, const struct es_evaluate_input *in, struct es_err *err) {
-    int rc = 0;
-    struct es_scores *scores = NULL;
-    struct es_truth *truth = NULL;
-    struct es_names *names = NULL;
-    const char **class_list = NULL;
-    struct es_evalset *set = NULL;
-    struct es_evalset_params p = {.keep_empty = in->keep_empty, .subset = in->predictions || !in->keep_empty};
-    const char *wanted = in->metrics;
-    bool checked[N_METRICS];
-    *out = NULL;
-    if (wanted) ES_GO(parse_names(checked, wanted, err)); /* before the long part */
-    if (in->classes) {
-        ES_GO(read_classes(&names, in->classes, err));
-        p.n_classes = (int)es_names_count(names);
-        p.classes = class_list = es_alloc((size_t)p.n_classes, sizeof *class_list, err);
-        rc = class_list ? 0 : -ES_EIO;
-        if (rc < 0) goto done;
-        for (int k = 0; k < p.n_classes; k++) class_list[k] = es_names_get(names, k);
-    }
-    ES_GO(es_truth_load(&truth, in->ground_truth, in->durations, err));
-    ES_GO(load(&scores, in, truth, err));
-    if (truth->has_confidence) {
-        ES_GO(join(&scores, &truth, in, err));
-        p.subset = false;
-        if (!wanted) wanted = "mpauc,segment_f1";
-    }
-    ES_GO(es_evalset_new(&set, scores, truth, &p, err));
-    if (!in->check) ES_GO(es_evaluation_new(out, set, wanted, err));
-done:
-    es_evalset_free(&set);
-    es_free(&class_list);
-    es_names_free(&names);
-    es_truth_free(&truth);
-    es_scores_free(&scores);
+    if (n == 0) rc = es_err_set(err, ES_EUSAGE, "--roc: got metrics without a PSD-ROC curve, want some psds");
+    if (rc == 0) rc = es_text_check(&t, err);
+    if (rc == 0) rc = es_text_save(path, t.s, t.n, err);
+    es_text_free(&t);
     return rc;
 }

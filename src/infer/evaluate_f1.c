@@ -15,13 +15,22 @@ struct es_f1_params es_f1_params_default(void) {
                                  .segment_s = 1};
 }
 
+/* The whole clip is a segment without end. */
+static double segment_of(enum es_f1_kind kind, const struct es_f1_params *params) {
+    return kind == ES_F1_CLIP ? HUGE_VAL : params->segment_s;
+}
+
+static bool is_segments(enum es_f1_kind kind) {
+    return kind == ES_F1_SEGMENT || kind == ES_F1_CLIP;
+}
+
 int64_t stat_capacity(const struct es_evalset *set, enum es_f1_kind kind, const struct es_f1_params *params) {
-    return kind == ES_F1_SEGMENT ? segments_count(set, params->segment_s) : set->n_frames;
+    return is_segments(kind) ? segments_count(set, segment_of(kind, params)) : set->n_frames;
 }
 
 int stat_curve(struct stat_ws *ws, const struct es_evalset *set, int i_class, enum es_f1_kind kind,
                const struct es_f1_params *params, struct es_err *err) {
-    if (kind == ES_F1_SEGMENT) return segments_class(ws, set, i_class, params->segment_s, err);
+    if (is_segments(kind)) return segments_class(ws, set, i_class, segment_of(kind, params), err);
     return stat_class(ws, set, i_class, kind == ES_F1_COLLAR ? &stat_collar : &stat_intersection, params,
                       err);
 }
@@ -52,7 +61,7 @@ static struct es_curve view(const struct stat_ws *ws, const struct es_evalset *s
     struct es_curve c = {
         .n = ws->n_levels, .score = ws->score, .tp = ws->tp, .fp = ws->fp, .n_ct = ws->n_ct, .ct = ws->ct};
     c.n_ref = set->n_ref[i_class];
-    if (kind == ES_F1_SEGMENT) { /* the lowest level has all segments */
+    if (is_segments(kind)) { /* the lowest level has all segments */
         c.n_ref = c.n ? c.tp[c.n - 1] : 0;
         c.n_all = c.n ? c.n_ref + c.fp[c.n - 1] : 0;
     }

@@ -5,6 +5,7 @@
 
 #include "earshot/ckpt.h"
 #include "earshot/mem.h"
+#include "earshot/weights.h"
 
 #define SHOWN 5
 
@@ -49,7 +50,7 @@ int es_model_fill(const struct es_h5 *f, const char *group, const struct es_net 
             bool same = info.ndim == p->ndim;
             for (int d = 0; same && d < p->ndim; d++) same = info.dim[d] == p->shape[d];
             if (same) {
-                ES_TRY(es_h5_read(f, path, ES_H5_F32, p->n, es_params_data(params, i), err));
+                ES_TRY(es_weights_read(f, path, p->n, es_params_data(params, i), err));
                 continue;
             }
             snprintf(what, sizeof what, "%lld elements, want %lld", (long long)info.n, (long long)p->n);
@@ -88,24 +89,47 @@ static int pretrain_classes(const struct es_h5 *f, const char *group) {
     return 1;
 }
 
+/* The configuration's text, and the group of the network's entries. */
+static int read_source(struct es_model *m, const struct es_h5 *f, const char *which, char **text,
+                       char group[32], struct es_err *err) {
+    enum { MAX_TEXT = 65536 }; /* HDF5's limit for an attribute */
+    struct es_ckpt_meta meta;
+    char kind[32] = "", model[32] = "";
+    if (es_h5_attr_has(f, "/", "earshot_kind"))
+        ES_TRY(es_h5_attr_get_text(f, "/", "earshot_kind", kind, sizeof kind, err));
+    if (strcmp(kind, "weights") != 0) {
+        ES_TRY(es_ckpt_read_meta(m->path, &meta, text, err));
+        m->step = meta.step;
+        snprintf(group, 32, "/%s", which);
+        return 0;
+    }
+    ES_TRY(es_h5_attr_get_text(f, "/", "model", model, sizeof model, err));
+    if (strcmp(model, "sed") != 0)
+        return es_err_set(err, ES_EDATA,
+                          "%s: weights of %s alone, want a whole detector (sed) or a checkpoint", m->path,
+                          model);
+    if (strcmp(which, "teacher") == 0)
+        return es_err_set(err, ES_EDATA, "%s: weights hold one network; leave out --which teacher", m->path);
+    *text = es_alloc(MAX_TEXT, 1, err);
+    snprintf(group, 32, "/");
+    return *text ? es_h5_attr_get_text(f, "/", "config", *text, MAX_TEXT, err) : -ES_EIO;
+}
+
 static int open_local(struct es_model *m, const char *which, struct es_err *err) {
     struct es_h5 *f = NULL;
-    struct es_ckpt_meta meta;
     struct es_net_config nc;
     char *text = NULL, group[32];
     int rc = 0;
-    snprintf(group, sizeof group, "/%s", which);
-    ES_GO(es_ckpt_read_meta(m->path, &meta, &text, err));
-    m->step = meta.step;
+    ES_GO(es_h5_open(&f, m->path, NULL, 0, err));
+    ES_GO(read_source(m, f, which, &text, group, err));
     ES_GO(es_config_new(&m->config, err));
     ES_GO(es_config_load_text(m->config, m->path, text, err));
     ES_GO(es_config_finish(m->config, err));
-    ES_GO(es_h5_open(&f, m->path, NULL, 0, err));
     if (strcmp(which, "teacher") == 0 && es_config_is(m->config, "phase", "pretrain")) {
         rc = es_err_set(err, ES_EDATA, "%s: a pre-training checkpoint has no teacher; want student", m->path);
         goto done;
     }
-    es_net_config_from(&nc, m->config, pretrain_classes(f, which));
+    es_net_config_from(&nc, m->config, pretrain_classes(f, group + 1));
     ES_GO(es_params_new(&m->params, err));
     ES_GO(es_net_new(&m->net, &nc, m->params, err));
     ES_GO(es_params_layout(m->params, err));

@@ -8,6 +8,7 @@
 #include "earshot/hash.h"
 #include "earshot/mem.h"
 #include "evaluate_impl.h"
+#include "scores_impl.h"
 
 struct span { /* an event or a detection */
     int64_t clip;
@@ -287,44 +288,52 @@ done:
     return rc;
 }
 
+struct line {
+    double threshold;
+    int64_t row;
+};
+
+static int compare_lines(const void *x, const void *y) {
+    const struct line *a = x, *b = y;
+    if (a->threshold != b->threshold) return a->threshold < b->threshold ? -1 : 1;
+    return a->row < b->row ? -1 : a->row > b->row;
+}
+
 int es_operating_load(struct es_operating *o, const char *path, struct es_err *err) {
     static const char *const columns[] = {"threshold", "filename", "onset", "offset", "event_label"};
     struct es_tsv *t = NULL;
     struct es_truth *events = NULL;
     struct es_text id = {0};
-    double *thresholds = NULL;
-    int64_t n = 0;
+    struct line *line = NULL;
     int rc = es_tsv_open(&t, path, columns, 5, 0, err);
     if (rc < 0) goto done;
-    thresholds = es_alloc((size_t)es_tsv_rows(t), sizeof *thresholds, err);
-    rc = thresholds ? 0 : -ES_EIO;
-    for (int64_t row = 0; row < es_tsv_rows(t) && rc == 0; row++) {
-        double v;
-        int64_t i = n - 1; /* rows of a threshold mostly stand together */
-        ES_GO(es_tsv_number(t, row, 0, &v, err));
-        while (i >= 0 && thresholds[i] != v) i--;
-        if (i < 0) thresholds[n++] = v;
+    const int64_t n = es_tsv_rows(t);
+    line = es_alloc((size_t)n, sizeof *line, err);
+    rc = line ? 0 : -ES_EIO;
+    for (int64_t row = 0; row < n && rc == 0; row++) {
+        line[row].row = row;
+        rc = es_tsv_number(t, row, 0, &line[row].threshold, err);
     }
-    for (int64_t i = 0; i < n && rc >= 0; i++) {
+    if (rc < 0) goto done;
+    qsort(line, (size_t)n, sizeof *line, compare_lines);
+    for (int64_t i = 0; i < n;) {
+        const double threshold = line[i].threshold;
         ES_GO(es_truth_new(&events, path, "", err));
-        for (int64_t row = 0; row < es_tsv_rows(t); row++) {
-            double v, onset_s, offset_s;
-            ES_GO(es_tsv_number(t, row, 0, &v, err));
-            if (v != thresholds[i]) continue;
-            const char *clip = es_tsv_text(t, row, 1), *dot = strrchr(clip, '.');
-            id.n = 0;
-            es_text_add_bytes(&id, clip, dot ? (size_t)(dot - clip) : strlen(clip));
+        for (; i < n && line[i].threshold == threshold; i++) {
+            const int64_t row = line[i].row;
+            double onset_s, offset_s;
+            const char *clip = scores_clip_id(&id, es_tsv_text(t, row, 1));
             ES_GO(es_text_check(&id, err));
             ES_GO(es_tsv_times(t, row, 2, 3, &onset_s, &offset_s, err));
-            ES_GO(es_truth_event(events, id.s, es_tsv_text(t, row, 4), onset_s, offset_s, 1,
+            ES_GO(es_truth_event(events, clip, es_tsv_text(t, row, 4), onset_s, offset_s, 1,
                                  es_tsv_line(t, row), err));
         }
-        ES_GO(es_operating_add(o, events, thresholds[i], err));
+        ES_GO(es_operating_add(o, events, threshold, err));
         es_truth_free(&events);
     }
 done:
     es_truth_free(&events);
-    es_free(&thresholds);
+    es_free(&line);
     es_text_free(&id);
     es_tsv_close(&t);
     return rc < 0 ? rc : 0;

@@ -4,7 +4,7 @@
 #include "evaluate_impl.h"
 
 static int64_t clip_segments(const struct eval_clip *clip, double segment_s) {
-    return (int64_t)ceil(clip->dur_s / segment_s);
+    return isinf(segment_s) ? 1 : (int64_t)ceil(clip->dur_s / segment_s);
 }
 
 int64_t segments_count(const struct es_evalset *set, double segment_s) {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "earshot/fault.h"
 #include "earshot/hash.h"
 #include "earshot/mem.h"
 
@@ -243,6 +244,7 @@ int es_ckpt_save_all(const struct es_comm *comm, const char *path, const char *k
     write_arrays(f, comm, "/teacher", s->teacher, s->n_teacher);
     write_moment(f, comm, s, &plan, false);
     write_moment(f, comm, s, &plan, true);
+    es_fault_here("checkpoint");
     ES_GO(es_h5_seal_all(f, NULL, err)); /* every rank has written, the disk has it */
     es_h5_attr_i64_all(f, "/meta", "complete", 1);
     rc = es_h5_commit_all(&f, keep, err);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "earshot/mem.h"
+#include "earshot/text.h"
 
 #include "h5_impl.h"
 
@@ -117,18 +118,7 @@ static herr_t driver_write(H5FD_t *file, H5FD_mem_t type, hid_t dxpl, haddr_t at
     (void)type;
     (void)dxpl;
     struct driver_file *f = (struct driver_file *)file;
-    const char *from = data;
-    while (bytes > 0 && f->owner->first.code == 0) {
-        ssize_t done = pwrite(f->fd, from, bytes, (off_t)at);
-        if (done < 0 && errno == EINTR) continue;
-        if (done <= 0) {
-            keep_error(f, "write");
-            break;
-        }
-        from += done;
-        at += (haddr_t)done;
-        bytes -= (size_t)done;
-    }
+    if (f->owner->first.code == 0 && es_pwrite(f->fd, data, bytes, (int64_t)at) != 0) keep_error(f, "write");
     if (at + bytes > f->eof) f->eof = at + bytes;
     return 0;
 }

@@ -30,6 +30,7 @@ struct table {
 struct es_metrics {
     char *path;
     double flush_s, flushed_s;
+    int64_t steps;
     int n_tables, n_columns;
     struct table table[MAX_TABLES];
     struct column column[MAX_COLUMNS];
@@ -190,6 +191,14 @@ int es_metrics_table(struct es_metrics *m, const char *index, const struct es_me
     return 0;
 }
 
+void es_metrics_set_steps(struct es_metrics *m, int64_t steps) {
+    if (m) m->steps = steps;
+}
+
+int64_t es_metrics_steps(const struct es_metrics *m) {
+    return m->steps;
+}
+
 int es_metrics_add(struct es_metrics *m, int table, int64_t step, const void *const *values,
                    struct es_err *err) {
     if (!m) return 0;
@@ -212,6 +221,7 @@ int es_metrics_flush(struct es_metrics *m, struct es_err *err) {
     if (!m) return 0;
     struct es_h5 *f = NULL;
     ES_TRY(es_h5_create_all(&f, NULL, m->path, "metrics", ES_METRICS_VERSION, err));
+    if (m->steps >= 0) es_h5_attr_i64_all(f, "/", "steps", m->steps);
     for (int t = 0; t < m->n_tables; t++)
         es_h5_put_all(f, m->table[t].index, ES_H5_I64, 1, &m->table[t].n, m->table[t].step);
     for (int i = 0; i < m->n_columns; i++) {
@@ -291,6 +301,7 @@ static int load(struct es_metrics *m, struct es_err *err) {
     char path[512];
     int rc;
     ES_GO(es_h5_open(&f, m->path, "metrics", ES_METRICS_VERSION, err));
+    if (es_h5_attr_has(f, "/", "steps")) ES_GO(es_h5_attr_get_i64(f, "/", "steps", &m->steps, err));
     ES_GO(es_h5_list(f, "/", true, &names, err));
     for (int64_t i = 0; i < names.n; i++) {
         snprintf(path, sizeof path, "/%s", names.name[i]);
@@ -327,6 +338,7 @@ static int metrics_new(struct es_metrics **m, const char *path, double flush_s, 
     if (!*m) return -ES_EIO;
     (*m)->path = es_strdup(path, err);
     (*m)->flush_s = flush_s;
+    (*m)->steps = -1;
     (*m)->flushed_s = es_now_s();
     return (*m)->path ? 0 : -ES_EIO;
 }

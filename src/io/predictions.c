@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "earshot/fault.h"
 #include "earshot/h5.h"
 #include "earshot/log.h"
 #include "earshot/mem.h"
@@ -157,6 +158,7 @@ int es_predictions_write_all(struct es_predictions_writer **out, int64_t block, 
         n = w->n_clips - row0 < w->block_clips ? w->n_clips - row0 : w->block_clips;
     }
     es_h5_write_rows_all(w->h5, "/strong_logits", ES_H5_F32, row0, n, logits);
+    es_fault_here("predictions");
     ES_GO(es_h5_status_all(w->h5, err));
     es_comm_allgather_all(w->comm, &block, sizeof block, w->gathered);
     for (int r = 0; r < es_comm_size(w->comm); r++)

@@ -184,6 +184,7 @@ static void print_error(const struct es_job_spec *spec, const struct es_err *err
 /* What rank 0 wrote must have arrived. */
 static int end_output(struct es_run *run, int rc, struct es_err *err) {
     if (rc < 0) {
+        if (run->keep_json) es_json_close(&run->json, NULL);
         es_json_free(&run->json);
         return rc;
     }
@@ -243,6 +244,10 @@ bool es_run_quiet(const struct es_run *run) {
 }
 struct es_json *es_run_json(const struct es_run *run) {
     return run->json;
+}
+
+void es_run_keep_json(struct es_run *run) {
+    run->keep_json = true;
 }
 
 void es_run_print(const struct es_run *run, const char *fmt, ...) {

@@ -12,7 +12,7 @@ struct es_run {
     struct es_config *config;
     struct es_json *json;
     int threads;
-    bool json_stdout;
+    bool json_stdout, keep_json;
     int n_given, n_operands;
     struct es_run_given {
         const struct es_job_option *option;

@@ -40,37 +40,6 @@ struct run {
     int64_t clips_done;
 };
 
-/* Everything that only reads: configuration, stores, plan. */
-static int open_data(struct run *r, struct es_err *err) {
-    struct es_dataset_params dp = {.pretrain = r->phase == ES_PHASE_PRETRAIN,
-                                   .seed = (uint64_t)es_config_i64(r->cfg, "run.seed")};
-    const struct es_config *cfg = r->cfg;
-    if (es_config_is(cfg, "train.precision", "bf16"))
-        return es_err_set(err, ES_EUSAGE,
-                          "%s: train.precision: bf16 is not available in this version; want fp32",
-                          es_config_where(cfg, "train.precision"));
-    if (dp.pretrain && es_config_is(cfg, "model.arch", "none"))
-        return es_err_set(err, ES_EUSAGE,
-                          "%s: model.arch: got none, want a transformer to pre-train: atst, fpasst or beats",
-                          es_config_where(cfg, "model.arch"));
-    ES_TRY(es_config_require(cfg, "data.stores", err));
-    dp.store = es_config_strings(cfg, "data.stores", &dp.n_stores);
-    dp.exclude = es_config_strings(cfg, "data.exclude", &dp.n_exclude);
-    dp.n_frames = es_config_int(cfg, dp.pretrain ? "pretrain.frames" : "model.n_frames");
-    const char *teacher = dp.pretrain ? es_config_string(cfg, "pretrain.pseudo") : "";
-    bool distil =
-        dp.pretrain ? es_config_double(cfg, "pretrain.lambda") > 0 : es_config_double(cfg, "loss.pseudo") > 0;
-    if (distil && dp.pretrain) {
-        ES_TRY(es_config_require(cfg, "pretrain.pseudo", err));
-        dp.pseudo = &teacher;
-        dp.n_pseudo = 1;
-    } else if (distil) {
-        ES_TRY(es_config_require(cfg, "data.pseudo", err));
-        dp.pseudo = es_config_strings(cfg, "data.pseudo", &dp.n_pseudo);
-    }
-    return es_dataset_open_all(&r->data, r->comm, &dp, err);
-}
-
 static int make_trainer(struct run *r, struct es_err *err) {
     struct es_plan_params pp;
     train_plan_params(&pp, r->cfg, es_dataset_counts(r->data));
@@ -249,7 +218,7 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
         .psds1 = (double)NAN, .mpauc = (double)NAN, .objective = (double)NAN, .loss = (double)NAN};
     ES_GO(es_config_require(cfg, "run.dir", err));
     snprintf(r.dir, sizeof r.dir, "%s", es_config_string(cfg, "run.dir"));
-    ES_GO(open_data(&r, err));
+    ES_GO(train_open_dataset_all(&r.data, c, cfg, true, err));
     ES_GO(make_trainer(&r, err));
     summary->total_steps = r.tp.total_steps;
     summary->parameters = es_params_elements(es_trainer_student(r.trainer), false);

@@ -58,7 +58,11 @@ int train_log_open_all(const struct es_comm *c, struct train_log **l, const stru
     if (rc == 0)
         rc = es_metrics_open(&(*l)->m, path, es_comm_rank(c), es_config_double(cfg, "metrics.flush_seconds"),
                              step > 0 ? step : -1, err);
-    if (rc == 0) rc = declare(*l, tp->leaves, err);
+    int64_t limit = es_config_i64(cfg, "train.max_steps");
+    if (rc == 0) {
+        es_metrics_set_steps((*l)->m, limit > 0 && limit < tp->total_steps ? limit : tp->total_steps);
+        rc = declare(*l, tp->leaves, err);
+    }
     return es_err_agree_all(c, rc, err);
 }
 

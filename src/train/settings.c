@@ -1,6 +1,7 @@
 /* From a resolved configuration to the parameters of plan and trainer. */
 #include <string.h>
 
+#include "earshot/train.h"
 #include "train_impl.h"
 
 static const char *const phases[3] = {"pretrain", "stage1", "stage2"};
@@ -111,4 +112,57 @@ void train_trainer_params(struct es_trainer_params *tp, const struct es_config *
     tp->bn_momentum = es_config_double(cfg, "crnn.bn_momentum");
     tp->pseudo = tp->objective.lambda[5] > 0.0;
     if (phase == ES_PHASE_STAGE1) tp->frozen_block = es_config_int(cfg, "train.frozen_block");
+}
+
+/* Everything that only reads: the stores of a run, with pseudo-labels where it learns from them. */
+int train_open_dataset_all(struct es_dataset **d, const struct es_comm *c, const struct es_config *cfg,
+                           bool pseudo, struct es_err *err) {
+    bool pretrain = train_phase(cfg) == ES_PHASE_PRETRAIN;
+    struct es_dataset_params dp = {.pretrain = pretrain, .seed = (uint64_t)es_config_i64(cfg, "run.seed")};
+    if (es_config_is(cfg, "train.precision", "bf16"))
+        return es_err_set(err, ES_EUSAGE,
+                          "%s: train.precision: bf16 is not available in this version; want fp32",
+                          es_config_where(cfg, "train.precision"));
+    if (pretrain && es_config_is(cfg, "model.arch", "none"))
+        return es_err_set(err, ES_EUSAGE,
+                          "%s: model.arch: got none, want a transformer to pre-train: atst, fpasst or beats",
+                          es_config_where(cfg, "model.arch"));
+    ES_TRY(es_config_require(cfg, "data.stores", err));
+    dp.store = es_config_strings(cfg, "data.stores", &dp.n_stores);
+    dp.exclude = es_config_strings(cfg, "data.exclude", &dp.n_exclude);
+    dp.n_frames = es_config_int(cfg, pretrain ? "pretrain.frames" : "model.n_frames");
+    const char *teacher = pretrain ? es_config_string(cfg, "pretrain.pseudo") : "";
+    bool distil = !pseudo    ? false
+                  : pretrain ? es_config_double(cfg, "pretrain.lambda") > 0
+                             : es_config_double(cfg, "loss.pseudo") > 0;
+    if (distil && pretrain) {
+        ES_TRY(es_config_require(cfg, "pretrain.pseudo", err));
+        dp.pseudo = &teacher;
+        dp.n_pseudo = 1;
+    } else if (distil) {
+        ES_TRY(es_config_require(cfg, "data.pseudo", err));
+        dp.pseudo = es_config_strings(cfg, "data.pseudo", &dp.n_pseudo);
+    }
+    return es_dataset_open_all(d, c, &dp, err);
+}
+
+int es_train_plan_open_all(struct es_train_plan *p, const struct es_comm *c, const struct es_config *cfg,
+                           struct es_err *err) {
+    struct es_plan_params pp;
+    *p = (struct es_train_plan){0};
+    ES_TRY(train_open_dataset_all(&p->data, c, cfg, false, err));
+    train_plan_params(&pp, cfg, es_dataset_counts(p->data));
+    int rc = es_err_agree_all(c, es_plan_new(&p->plan, &pp, err), err);
+    if (rc < 0) {
+        es_train_plan_close(p);
+        return rc;
+    }
+    p->leaves = pp.leaves;
+    p->total_steps = es_config_i64(cfg, "train.epochs") * es_plan_epoch_steps(p->plan);
+    return 0;
+}
+
+void es_train_plan_close(struct es_train_plan *p) {
+    es_plan_free(&p->plan);
+    es_dataset_close(&p->data);
 }

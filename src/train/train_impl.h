@@ -13,6 +13,8 @@ enum es_phase train_phase(const struct es_config *cfg);
 void train_plan_params(struct es_plan_params *pp, const struct es_config *cfg, const int64_t *n_clips);
 void train_trainer_params(struct es_trainer_params *tp, const struct es_config *cfg,
                           const struct es_plan *plan, int pretrain_classes);
+int train_open_dataset_all(struct es_dataset **d, const struct es_comm *c, const struct es_config *cfg,
+                           bool pseudo, struct es_err *err);
 
 /* input.c: leaves for the trainer */
 struct train_input {

@@ -28,8 +28,18 @@ struct rank_header { /* what every rank adds to the record exchange */
     double time[ES_N_TIMES];
 };
 
+/* Stage 1: who computes the blocks of the frozen transformer in round i, the i-th leaf of every rank. Ranks that own a leaf
+ * in this round stand first in `order`; rank at position p serves owner order[p % n_owners] as its member p / n_owners (0: the
+ * owner itself), and computes every block whose number is its member's modulo the members there are. */
+struct share {
+    int *order, *leaves_of; /* [P] */
+    int n_owners, position;
+    float *features; /* of blocks that were sent here, at their places in the leaf; NULL with one rank */
+};
+
 struct es_trainer {
     struct es_trainer_params tp;
+    int tree_leaves; /* of reducer and records: more than tp.leaves when there are more ranks (stage 1) */
     struct es_comm *comm;
     struct es_net *net;
     struct es_params *student, *teacher;
@@ -40,6 +50,7 @@ struct es_trainer {
     int record_n;
     float *grads; /* of the current leaf */
     float *crnn_log, *mix_scratch, *frozen_z;
+    struct share share; /* stage 1 */
     float *teacher_strong, *teacher_weak;
     float *clip_labels; /* pre-training with clip outputs [n,K] */
     int64_t leaves_done;
@@ -120,21 +131,105 @@ static void run_teacher(struct es_trainer *t, struct workspace *w, struct es_lea
     es_tape_drop(tape, o.attention);
 }
 
-/* Embeddings of the frozen transformer, in fixed blocks of clips, so that the shapes of its GEMMs never
- * depend on the leaf. */
-static void run_frozen(struct es_trainer *t, struct workspace *w, struct es_leaf_input *in) {
+/* Round `round` of a step: who owns, who helps. */
+static void share_round(struct es_trainer *t, int n_active, int round) {
+    struct share *s = &t->share;
+    int size = es_comm_size(t->comm), n = 0;
+    memset(s->leaves_of, 0, (size_t)size * sizeof *s->leaves_of);
+    for (int j = 0; j < n_active; j++) s->leaves_of[es_reducer_rank_of_leaf(t->tree_leaves, size, j)]++;
+    for (int r = 0; r < size; r++)
+        if (s->leaves_of[r] > round) s->order[n++] = r;
+    s->n_owners = n;
+    for (int r = 0; r < size; r++)
+        if (s->leaves_of[r] <= round) s->order[n++] = r;
+    for (int p = 0; p < size; p++)
+        if (s->order[p] == es_comm_rank(t->comm)) s->position = p;
+}
+
+static int share_members(const struct es_trainer *t) {
+    const struct share *s = &t->share;
+    return (es_comm_size(t->comm) - 1 - s->position % s->n_owners) / s->n_owners + 1;
+}
+
+static int share_rank(const struct es_trainer *t, int member) {
+    const struct share *s = &t->share;
+    return s->order[s->position % s->n_owners + member * s->n_owners];
+}
+
+struct block { /* of clips; where its features and embeddings lie in those of the leaf, and their lengths */
+    int n;
+    int64_t features, n_features, z, n_z;
+};
+
+static int n_blocks(const struct es_trainer *t) {
+    return (t->tp.leaf_clips + t->tp.frozen_block - 1) / t->tp.frozen_block;
+}
+
+static struct block block_at(const struct es_trainer *t, int b) {
     const struct es_trainer_params *tp = &t->tp;
     int64_t row = (int64_t)tp->net.transformer.n_mels * tp->feature_frames;
     int64_t out_row = (int64_t)tp->net.n_frames * es_net_embed_width(t->net);
+    int first = b * tp->frozen_block, rest = tp->leaf_clips - first;
+    int n = rest < tp->frozen_block ? rest : tp->frozen_block;
+    return (struct block){n, first * row, n * row, first * out_row, n * out_row};
+}
+
+static void compute_block(struct es_trainer *t, struct workspace *w, const struct block *k, float *features) {
     bool dry = es_tape_dry(w->frozen);
-    for (int i = 0; i < in->targets.n; i += tp->frozen_block) {
-        int n = in->targets.n - i < tp->frozen_block ? in->targets.n - i : tp->frozen_block;
-        es_tape_reset(w->frozen, 0, 0);
-        struct es_tensor *z = es_net_embed(
-            t->net, w->frozen, feature_input(t, w->frozen, dry ? NULL : in->features + i * row, n));
-        if (!dry) memcpy(t->frozen_z + i * out_row, z->data, (size_t)(n * out_row) * sizeof(float));
-        es_tape_drop(w->frozen, z);
+    es_tape_reset(w->frozen, 0, 0);
+    struct es_tensor *z = es_net_embed(
+        t->net, w->frozen, feature_input(t, w->frozen, dry ? NULL : features + k->features, k->n));
+    if (!dry) memcpy(t->frozen_z + k->z, z->data, (size_t)k->n_z * sizeof(float));
+    es_tape_drop(w->frozen, z);
+}
+
+/* Embeddings of the frozen transformer, in fixed blocks of clips, so that the shapes of its GEMMs depend neither on the leaf
+ * nor on who computes: the owner gives blocks away first, computes its own, then collects. features NULL: the leaf could not
+ * be read; the helpers, who do not know, get what lies in memory. */
+static void run_frozen(struct es_trainer *t, struct workspace *w, float *features) {
+    bool dry = es_tape_dry(w->frozen);
+    int members = dry ? 1 : share_members(t);
+    float *given = features ? features : t->share.features;
+    for (int b = 0; b < n_blocks(t); b++) {
+        struct block k = block_at(t, b);
+        if (b % members > 0)
+            es_comm_send(t->comm, given + k.features, (size_t)k.n_features * sizeof(float),
+                         share_rank(t, b % members), b);
     }
+    for (int b = 0; b < n_blocks(t); b += members) {
+        struct block k = block_at(t, b);
+        if (features || dry) compute_block(t, w, &k, features);
+    }
+    for (int b = 0; b < n_blocks(t); b++) {
+        struct block k = block_at(t, b);
+        if (b % members > 0)
+            es_comm_recv(t->comm, t->frozen_z + k.z, (size_t)k.n_z * sizeof(float),
+                         share_rank(t, b % members), b);
+    }
+}
+
+/* The other side. Everything is received before anything is computed, and computed before anything is sent, because the
+ * owner's sends and receives wait. */
+static void help_frozen(struct es_trainer *t) {
+    int members = share_members(t), member = t->share.position / t->share.n_owners, owner = share_rank(t, 0);
+    float *features = t->share.features;
+    for (int b = member; b < n_blocks(t); b += members) {
+        struct block k = block_at(t, b);
+        es_comm_recv(t->comm, features + k.features, (size_t)k.n_features * sizeof(float), owner, b);
+    }
+    lap(t, ES_TIME_INPUT);
+    es_tape_reset(t->ws.student, 0, 0); /* its memory is the frozen transformer's too */
+    es_tape_reset(t->ws.teacher, 0, 0);
+    for (int b = member; b < n_blocks(t); b += members) {
+        struct block k = block_at(t, b);
+        compute_block(t, &t->ws, &k, features);
+        es_reducer_poll(t->reducer);
+    }
+    for (int b = member; b < n_blocks(t); b += members) {
+        struct block k = block_at(t, b);
+        es_comm_send(t->comm, t->frozen_z + k.z, (size_t)k.n_z * sizeof(float), owner, b);
+    }
+    lap(t, ES_TIME_FORWARD);
 }
 
 /* What run_frozen left, NULL without a transformer. */
@@ -154,7 +249,7 @@ static void run_stage(struct es_trainer *t, struct workspace *w, struct es_leaf_
     if (tp->phase == ES_PHASE_STAGE1) {
         mix_features(t, in, dry);
         lap(t, ES_TIME_AUGMENT);
-        if (!tp->net.alone) run_frozen(t, w, in);
+        if (!tp->net.alone) run_frozen(t, w, in->features);
         lap(t, ES_TIME_FORWARD);
         run_teacher(t, w, in, frozen_input(t, w->teacher, in->targets.n));
         lap(t, ES_TIME_TEACHER);
@@ -185,7 +280,7 @@ static void add_bce(struct es_tape *tape, struct es_objective_terms *terms, enum
     struct es_tensor *loss = (logits ? es_op_bce_logits : es_op_bce)(tape, x, target, &rows);
     es_tape_add_loss(tape, loss);
     terms->part[terms->n] = loss;
-    terms->term[terms->n] = term;
+    terms->term[terms->n] = (int)term;
     terms->scale[terms->n++] = scale;
 }
 
@@ -332,7 +427,14 @@ static int allocate(struct es_trainer *t, struct es_err *err) {
     if (!t->crnn_log || !t->teacher_strong || !t->teacher_weak) return -ES_EIO;
     if (tp->phase != ES_PHASE_STAGE1 || tp->net.alone) return 0;
     t->frozen_z = new_floats(n * tp->net.n_frames * es_net_embed_width(t->net), err);
-    return t->frozen_z ? 0 : -ES_EIO;
+    if (!t->frozen_z) return -ES_EIO;
+    size_t size = (size_t)es_comm_size(t->comm);
+    t->share.order = es_alloc(size, sizeof(int), err);
+    t->share.leaves_of = es_alloc(size, sizeof(int), err);
+    if (!t->share.order || !t->share.leaves_of) return -ES_EIO;
+    if (size == 1) return 0;
+    t->share.features = new_floats(n * feature_row, err);
+    return t->share.features ? 0 : -ES_EIO;
 }
 
 /* Everything of es_trainer_new_all that one rank may fail at alone. */
@@ -366,6 +468,19 @@ static void set_groups(struct es_trainer *t) {
     }
 }
 
+/* Stage 1 shares its frozen transformer, so that ranks beyond the leaves have work: their slots of the tree stay empty. */
+static int count_leaves(struct es_trainer *t, int size, struct es_err *err) {
+    int leaves = t->tp.leaves, below = 1;
+    while (2 * below <= size) below *= 2;
+    t->tree_leaves = leaves;
+    if (t->tp.phase != ES_PHASE_STAGE1 || size <= leaves) return 0;
+    if (below != size)
+        return es_err_set(err, ES_EUSAGE, "ranks: got %d, want a power of two; run with %d or %d", size,
+                          below, 2 * below);
+    t->tree_leaves = size;
+    return 0;
+}
+
 int es_trainer_new_all(struct es_trainer **out, const struct es_comm *c, const struct es_trainer_params *tp,
                        struct es_err *err) {
     *out = es_alloc(1, sizeof **out, err);
@@ -373,10 +488,12 @@ int es_trainer_new_all(struct es_trainer **out, const struct es_comm *c, const s
     ES_GO(es_err_agree_all(c, rc, err));
     struct es_trainer *t = *out;
     t->tp = *tp;
+    ES_GO(count_leaves(t, es_comm_size(c), err));
     ES_GO(es_comm_dup_all(&t->comm, c, err));
     ES_GO(es_err_agree_all(c, set_up(t, err), err));
     set_groups(t);
-    ES_GO(es_reducer_new_all(&t->reducer, t->comm, es_params_n_trainable(t->student), tp->leaves, 0, err));
+    ES_GO(
+        es_reducer_new_all(&t->reducer, t->comm, es_params_n_trainable(t->student), t->tree_leaves, 0, err));
     rc = es_optim_new(&t->optim, &tp->optim, t->student, t->reducer, err);
     t->record_n = ES_N_TERMS;
     for (int i = 0; i < es_params_count(t->student); i++) {
@@ -384,8 +501,8 @@ int es_trainer_new_all(struct es_trainer **out, const struct es_comm *c, const s
         if (strstr(p->name, ".running_")) t->record_n += 2 * (int)p->n;
     }
     ES_GO(es_err_agree_all(c, rc, err));
-    ES_GO(
-        es_leafgather_new_all(&t->gather, t->comm, tp->leaves, t->record_n, sizeof(struct rank_header), err));
+    ES_GO(es_leafgather_new_all(&t->gather, t->comm, t->tree_leaves, t->record_n, sizeof(struct rank_header),
+                                err));
 done:
     if (rc < 0) es_trainer_free_all(out);
     return rc;
@@ -398,6 +515,9 @@ void es_trainer_free_all(struct es_trainer **out) {
     es_optim_free(&t->optim);
     if (t->reducer) es_reducer_free_all(&t->reducer);
     workspace_free(&t->ws);
+    es_free(&t->share.features);
+    es_free(&t->share.leaves_of);
+    es_free(&t->share.order);
     es_free(&t->frozen_z);
     es_free(&t->teacher_weak);
     es_free(&t->teacher_strong);
@@ -456,8 +576,9 @@ int64_t es_trainer_leaves_done(const struct es_trainer *t) {
 int es_trainer_my_leaf(struct es_trainer *t, int n_active, int i) {
     for (int slot = 0, seen = 0; slot < es_reducer_n_slots(t->reducer); slot++)
         for (int leaf = 0; leaf < n_active; leaf++)
-            if (es_reducer_slot_of_leaf(t->tp.leaves, leaf) == slot &&
-                es_reducer_rank_of_leaf(t->tp.leaves, es_comm_size(t->comm), leaf) == es_comm_rank(t->comm) &&
+            if (es_reducer_slot_of_leaf(t->tree_leaves, leaf) == slot &&
+                es_reducer_rank_of_leaf(t->tree_leaves, es_comm_size(t->comm), leaf) ==
+                    es_comm_rank(t->comm) &&
                 seen++ == i)
                 return leaf;
     return -1;
@@ -506,8 +627,10 @@ static void misbehave(void) {
         for (;;) pause();
 }
 
-static int my_leaves(struct es_trainer *t, int64_t step, es_leaf_fn get, void *ctx, struct es_err *err) {
+static int my_leaves(struct es_trainer *t, int64_t step, int n_active, es_leaf_fn get, void *ctx,
+                     struct es_err *err) {
     int rc = 0, n_mine = es_reducer_n_mine(t->reducer);
+    bool sharing = t->tp.phase == ES_PHASE_STAGE1 && !t->tp.net.alone;
     for (int i = 0; i < n_mine; i++) {
         int leaf = es_reducer_leaf(t->reducer, i);
         double *record = es_leafgather_record(t->gather, leaf);
@@ -516,6 +639,8 @@ static int my_leaves(struct es_trainer *t, int64_t step, es_leaf_fn get, void *c
         if (rc == 0) rc = get(ctx, step, leaf, &in, err);
         lap(t, ES_TIME_INPUT);
         t->grads = es_reducer_leaf_begin(t->reducer, i);
+        if (sharing) share_round(t, n_active, i);
+        if (rc < 0 && sharing) run_frozen(t, &t->ws, NULL);
         if (rc == 0) {
             struct es_objective_terms terms;
             struct es_tape_hooks hooks = {i == n_mine - 1 ? on_grad : NULL, i == n_mine - 1 ? between : NULL,
@@ -536,6 +661,11 @@ static int my_leaves(struct es_trainer *t, int64_t step, es_leaf_fn get, void *c
             t->leaves_done++;
         }
         es_reducer_leaf_end(t->reducer, i);
+    }
+    for (int i = n_mine; sharing; i++) { /* rounds of ranks with more leaves than this one */
+        share_round(t, n_active, i);
+        if (t->share.n_owners == 0) break;
+        help_frozen(t);
     }
     return rc;
 }
@@ -564,7 +694,7 @@ int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_lea
     t->mark_s = begin_s;
     es_reducer_begin(t->reducer, n_active);
     es_leafgather_begin(t->gather, n_active);
-    int rc = my_leaves(t, step, leaf, ctx, err);
+    int rc = my_leaves(t, step, n_active, leaf, ctx, err);
     int finished = es_reducer_finish_all(t->reducer, rc == 0 ? err : NULL);
     if (rc == 0) rc = finished;
     lap(t, ES_TIME_REDUCE);

@@ -127,6 +127,79 @@ check("maestro logits", close(scores_of("--predictions", "predictions.h5", "--gr
                                         "recordings.tsv"), maestro, 0.02))
 perfect = scores_of("--detections", "truth.tsv", *DESED, "--metrics", "psds1,psds2,collar_f1,intersection_f1")
 check("the truth as detections", all(row["value"] == 1 for row in perfect.values()), perfect)
+
+# every metric, on any number of ranks; the same PSDS under its long name
+EVERY = ["--metrics", "psds1,psds2,psds:0.7:0.7:-:0:1:100,psds1_op,psds2_op,clip_f1,event_error,segment_error,collar_f1"]
+every = scores_of("--scores", "scores.h5", *DESED, *EVERY)
+check("psds under its long name", every["psds:0.7:0.7:-:0:1:100"]["value"] == every["psds1"]["value"] == want["psds1"]["value"])
+check("operating points", abs(every["psds2_op"]["value"] - every["psds2"]["value"]) < 0.05 and "v030" in every["psds2_op"], every)
+check("clip_f1", 0 < every["clip_f1"]["value"] <= every["clip_f1_best"]["value"] <= 1)
+check("errors", every["event_error"]["value"] > 0 and 0 <= every["segment_error"]["f1"] <= 1, every)
+check("every metric on 3 ranks", scores_of("--scores", "scores.h5", *DESED, *EVERY, ranks=3) == every)
+
+# cSEBBs and median filters: defaults, tuned, saved and read again
+boxes = scores_of("--scores", "scores.h5", *DESED, "--postprocess", "csebb", "--metrics", "psds2,collar_f1")
+tune = ["--tune-on", "scores.h5,truth.tsv,durations.tsv", "--metrics", "psds1"]
+tuned = scores_of("--scores", "scores.h5", *DESED, "--postprocess", "csebb", *tune, "--save-parameters", "csebb.yaml")
+check("boxes", 0 < boxes["psds2"]["macro"] < 1, boxes)
+check("tuned on two ranks", scores_of("--scores", "scores.h5", *DESED, "--postprocess", "csebb", *tune, ranks=2) == tuned)
+again = scores_of("--scores", "scores.h5", *DESED, "--parameters", "csebb.yaml", "--metrics", "psds1")
+check("parameters from a file", again == tuned)
+seconds = scores_of("--scores", "scores.h5", *DESED, "--postprocess", "median", *tune, "--save-parameters", "median.yaml")
+check("median in seconds", seconds["psds1"]["macro"] >= want["psds1"]["macro"])
+check("and from a file", scores_of("--scores", "scores.h5", *DESED, "--parameters", "median.yaml", "--metrics", "psds1") == seconds)
+f1 = scores_of("--scores", "scores.h5", *DESED, "--postprocess", "csebb", "--tune-on", "scores.h5,truth.tsv,durations.tsv",
+               "--tune-by", "collar_f1", "--tune-grid", "package", "--tune-globally", "--save-parameters", "f1.yaml",
+               "--metrics", "collar_f1")
+check("tuned by F1", f1["collar_f1_best"]["value"] >= boxes["collar_f1_best"]["value"] and "threshold" in open("f1.yaml").read())
+
+# intervals and comparison
+some = ["--metrics", "psds1,collar_f1,mauc,psds1_op,event_error", "--bootstrap", "10"]
+resampled = scores_of("--scores", "scores.h5", *DESED, *some)
+low, high = resampled["mauc"]["interval"][1:]
+check("interval", low < resampled["mauc"]["interval"][0] < high, resampled["mauc"])
+check("intervals on 3 ranks", scores_of("--scores", "scores.h5", *DESED, *some, ranks=3) == resampled)
+versus = scores_of("--compare", "scores.h5", "predictions.h5", *DESED, "--metrics", "mauc", "--bootstrap", "10")
+check("compare", set(versus) == {"a", "b", "difference"} and abs(versus["difference"]["mauc"]["value"]) < 1e-6, versus)
+same = scores_of("--compare", "scores.h5", "tables", *DESED, "--metrics", "mauc")
+check("compare with the same", same["difference"]["mauc"]["better"] == 0.5, same["difference"])
+scores_of("--scores", "scores.h5", *DESED, "--metrics", "psds2", "--roc", "roc.tsv")
+roc = [line.split("\t") for line in open("roc.tsv").read().splitlines()]
+area = {}
+for (m, c, x, y, s), following in zip(roc[1:], roc[2:] + [["", "", "100", "", ""]]):
+    end = float(following[2]) if following[1] == c else 100
+    area[c] = area.get(c, 0) + float(y) * (end - float(x)) / 100
+check("curves", set(area) == {"", *CLASSES[:5]} and abs(area[""] - want["psds2"]["value"]) < 1e-9 and
+      all(abs(area[c] - want["psds2"]["classes"][c]) < 1e-9 for c in CLASSES[:5]), area)
+
+# what is missing: refused, or counted
+write("gaps.tsv", "\n".join(events) + f"\n{ids[0]}.wav\t5\t6\tDoorbell\nnobody.wav\t5\t6\tCat\n{ids[1]}.wav\t9.5\t9.5\tCat\n")
+gaps = scores_of("--scores", "scores.h5", "--ground-truth", "gaps.tsv", "--durations", "durations.tsv", "--allow-missing",
+                 "--metrics", "mauc")
+check("counted", gaps["missing"] == {"labels": 1, "label_events": 1, "classes": 0, "clips_without_scores": 1,
+                                     "clips_without_truth": 6, "clips_without_duration": 1, "empty_events": 1,
+                                     "joined_events": 0} and gaps["mauc"] == want["mauc"], gaps)
+write("overlap.tsv", "\n".join(events) + f"\n{ids[0]}.wav\t1\t2\tAlarm_bell_ringing\n")
+overlap = scores_of("--scores", "scores.h5", "--ground-truth", "overlap.tsv", "--durations", "durations.tsv", "--allow-missing",
+                    "--metrics", "mauc")
+check("joined", overlap["missing"]["joined_events"] == 1 and overlap["mauc"] == want["mauc"], overlap)
+refuse(65, "overlap or touch", "--scores", "scores.h5", "--ground-truth", "overlap.tsv", "--durations", "durations.tsv")
+write("empty_event.tsv", "\n".join(events) + f"\n{ids[1]}.wav\t9.5\t9.5\tCat\n")
+refuse(65, "onset < offset", "--scores", "scores.h5", "--ground-truth", "empty_event.tsv", "--durations", "durations.tsv")
+write("nothing.tsv", "")
+refuse(65, "nothing.tsv", "--scores", "scores.h5", "--ground-truth", "nothing.tsv", "--durations", "durations.tsv")
+refuse(65, "nothing.tsv", "--scores", "scores.h5", "--ground-truth", "truth.tsv", "--durations", "nothing.tsv")
+refuse(65, "nothing.tsv", "--detections", "nothing.tsv", *DESED)
+with h5py.File("nan.h5", "w") as f:
+    f["classes"] = np.array([c.encode() for c in CLASSES], "S64")
+    f["timestamps"] = edges
+    for i, clip in enumerate(ids):
+        x = probabilities[clip].copy()
+        if i == 3:
+            x[7, 2] = np.nan
+        f[f"scores/{clip}"] = x
+refuse(65, "frame 7, class 'Cat'", "--scores", "nan.h5", *DESED)
+refuse(65, "frame 7, class 'Cat'", "--scores", "nan.h5", *DESED, "--allow-missing")
 code, out, lines = run("--scores", "scores.h5", *DESED)
 check("table", code == 0 and "psds1" in out and "all classes" in out and "11 of 18 clips" in out, out)
 code, out, lines = run("--scores", "scores.h5", *DESED, "--check")
@@ -136,9 +209,20 @@ refuse(64, "--ground-truth", "--scores", "scores.h5", "--durations", "durations.
 refuse(64, "want one of --predictions, --scores, --detections", *DESED)
 refuse(64, "want one of --predictions, --scores, --detections", "--scores", "scores.h5", "--detections", "truth.tsv", *DESED)
 refuse(64, "psds3", "--scores", "scores.h5", *DESED, "--metrics", "psds3")
-refuse(64, "csebb", "--scores", "scores.h5", *DESED, "--postprocess", "csebb")
-refuse(64, "--bootstrap", "--scores", "scores.h5", *DESED, "--bootstrap", "10")
+refuse(64, "--bootstrap", "--scores", "scores.h5", *DESED, "--bootstrap", "0")
 refuse(64, "--compare", "--scores", "scores.h5", *DESED, "--compare", "a")
+refuse(64, "--compare", *DESED, "--compare", "scores.h5")
+refuse(64, "only with --compare", "--scores", "scores.h5", *DESED, "tables")
+refuse(64, "--tune-on", "--scores", "scores.h5", *DESED, "--tune-on", "a,b,c")
+refuse(64, "--tune-on", "--scores", "scores.h5", *DESED, "--tune-on", "a,b", "--postprocess", "csebb")
+refuse(64, "psds:1", "--scores", "scores.h5", *DESED, "--metrics", "psds:1:2")
+refuse(64, "--roc", "--scores", "scores.h5", *DESED, "--metrics", "mauc", "--roc", "roc.tsv")
+write("bad.yaml", "postprocess: csebb\nclasses:\n  Cat: {merge_abs: -1}\n")
+refuse(65, "bad.yaml:3", "--scores", "scores.h5", *DESED, "--parameters", "bad.yaml")
+write("bad.yaml", "postprocess: csebb\nclasses:\n  Cat: {merge_abs: 1}\n")
+refuse(64, "class 'Alarm_bell_ringing'", "--scores", "scores.h5", *DESED, "--parameters", "bad.yaml")
+write("bad.yaml", "postprocess: [csebb\n")
+refuse(65, "bad.yaml:1", "--scores", "scores.h5", *DESED, "--parameters", "bad.yaml")
 refuse(74, "missing.h5", "--scores", "missing.h5", *DESED)
 refuse(74, "missing.tsv", "--scores", "scores.h5", "--ground-truth", "missing.tsv", "--durations", "durations.tsv")
 refuse(65, "does not list", "--scores", "scores.h5", "--keep-empty", *DESED)

@@ -93,7 +93,7 @@ stop INT ranks
 stop USR1 one
 
 # ---- stages 1 and 2, with a teacher, dropout and interpolation consistency
-for np in 1 2 4; do
+for np in 1 2 4 8; do # 4 leaves: the last four of 8 ranks only help with the frozen transformer
     ok $np train --config stage1.yaml --set run.dir=runs/stage1.$np
     [ $np = 1 ] || same_runs runs/stage1.1 runs/stage1.$np
 done
@@ -160,6 +160,16 @@ for run, n in (("runs/pre/metrics.h5", 6), ("runs/stage2/metrics.h5", 4)):
     assert got == list(want) and len(got) == n, (run, got, want)
     assert [r["step"] for r in rows if r["run"] == run and r["column"] == "step/loss"] == [str(i) for i in range(n)]
 PY
+# metrics --follow: waits for a run that has only begun, shows every row once, ends with the run
+mkdir runs/live
+timeout 120 "$earshot" metrics runs/live/metrics.h5 --follow --last 1000 >followed 2>followed_err &
+follower=$!
+ok 2 train --config pre.yaml --set run.dir=runs/live --set train.max_steps=3
+ok 2 train --config pre.yaml --set run.dir=runs/live
+wait $follower || fail "metrics --follow: $(cat followed_err)"
+rows() { grep -cE "^ +$1 " followed; }
+[ "$(rows 0) $(rows 1) $(rows 2)" = "1 1 2" ] || fail "metrics --follow: $(cat followed)" # step 2 ends an epoch: validation
+grep -q 'gradient_norm' followed || fail "metrics --follow: no head"
 ok 1 metrics runs/pre/metrics.h5 --last 2
 [ "$(grep -cE '^ +[245] ' out)" = 4 ] && [ "$(grep -cE '^ +[013] ' out)" = 0 ] || fail "metrics --last 2"
 done_testing

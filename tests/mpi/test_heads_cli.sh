@@ -76,4 +76,5 @@ same "$work/alone-1" "$work/alone-2"
 ok 1 predict --checkpoint "$work/alone-1/checkpoint-last.h5" --store "$work/stores/desed.h5" --out "$work/pred-alone.h5"
 rc=0
 "$program" "${pre[@]}" --set model.arch=none --set "run.dir=$work/none" >/dev/null 2>"$work/err" || rc=$?
-[ $rc = 64 ] && grep -q "model.arch: got none" "$work/err" || { cat "$work/err" >&2; fail "pre-training nothing: $rc"; }
+[ $rc = 64 ] || fail "pre-training nothing: exit code $rc"
+grep -q "model.arch: got none" "$work/err" || fail "$(cat "$work/err")"

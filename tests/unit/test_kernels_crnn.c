@@ -557,7 +557,7 @@ static void rnn_gradients(void **state) {
 static void rnn_time_reversal(void **state) {
     (void)state;
     for (int cell = ES_CELL_GRU; cell <= ES_CELL_LSTM; cell++) {
-        struct es_k_birnn s = {3, 17, 6, 20, cell};
+        struct es_k_birnn s = {3, 17, 6, 20, (enum es_rnn_cell)cell};
         struct rnn_data d = rnn_data(&s);
         const float *w[8], *v[8];
         float *x = kt_new(d.nx), *y = kt_new(d.ny), *z = kt_new(d.ny), *g = kt_new(d.ng);

@@ -1,0 +1,33 @@
+/* Configurations: YAML, the table of keys, the rules between them. What is accepted and written is read again to the same digest. */
+#include <stdint.h>
+#include <string.h>
+
+#include "earshot/config.h"
+#include "earshot/mem.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+static void again(const struct es_config *first, struct es_err *err) {
+    struct es_config *cfg = NULL;
+    char *yaml = NULL;
+    if (es_config_to_yaml(first, &yaml, err) == 0 && es_config_new(&cfg, err) == 0) {
+        ES_ASSERT(es_config_load_text(cfg, "again", yaml, err) == 0 && es_config_finish(cfg, err) == 0);
+        ES_ASSERT(es_config_digest(cfg) == es_config_digest(first));
+    }
+    es_config_free(&cfg);
+    es_free(&yaml);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+    struct es_config *cfg = NULL;
+    struct es_err err = {0};
+    char *text = es_alloc(n + 1, 1, &err);
+    memcpy(text, data, n);
+    if (es_config_new(&cfg, &err) == 0 && es_config_load_text(cfg, "fuzz", text, &err) == 0 &&
+        es_config_finish(cfg, &err) == 0)
+        again(cfg, &err);
+    es_config_free(&cfg);
+    es_free(&text);
+    ES_ASSERT(es_mem_live_blocks() == 0);
+    return 0;
+}

@@ -1,0 +1,54 @@
+/* Whole files in memory: zip, plain PyTorch and safetensors; every tensor found in the usual places is read. */
+#include <stdint.h>
+#include <stdio.h>
+
+#include "earshot/mem.h"
+#include "earshot/import.h"
+#include "earshot/tensorfile.h"
+
+#define MOST_BYTES (1 << 20) /* of one tensor: as a model's table would limit it */
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+static void read_some(struct es_tensorfile *f, const struct es_value *dict) {
+    struct es_err err = {0};
+    if (!dict || dict->kind != ES_VALUE_DICT) return;
+    for (uint32_t i = 1; i < dict->n && i < 64; i += 2) {
+        const struct es_value *v = dict->item[i];
+        char what[64];
+        es_value_describe(v, what, sizeof what);
+        if (v->kind != ES_VALUE_TENSOR || v->view->n > MOST_BYTES / (int64_t)es_dtype_bytes(v->view->dtype))
+            continue;
+        void *out = es_alloc((size_t)v->view->n, es_dtype_bytes(v->view->dtype), &err);
+        if (out) es_tensorfile_read(f, v->view, out, &err);
+        es_free(&out);
+    }
+}
+
+static void match(struct es_tensorfile *f, enum es_import_model model) {
+    struct es_err err = {0};
+    struct es_import *im = NULL;
+    const struct es_value *root = es_tensorfile_root(f);
+    struct es_net_config c;
+    es_net_config_published(&c, ES_ARCH_ATST);
+    if (es_import_new(&im, model, &err) == 0 && es_import_choose(im, root, "student", "fuzz", &err) == 0 &&
+        es_import_add(im, "atst.pos_embed", 2, (int64_t[]){2, 3}, false, &err) == 0 &&
+        es_import_match(im, &err) == 0)
+        es_import_check(im, "fuzz", &err);
+    es_import_check_cfg(root, &c.transformer, "fuzz", &err);
+    es_import_free(&im);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
+    struct es_tensorfile *f = NULL;
+    struct es_err err = {0};
+    if (es_tensorfile_open_bytes(&f, "fuzz", data, n, &err) == 0) {
+        const struct es_value *root = es_tensorfile_root(f);
+        read_some(f, root);
+        read_some(f, es_value_get(root, "state_dict"));
+        for (int m = 0; m < ES_N_IMPORT_MODELS; m++) match(f, (enum es_import_model)m);
+    }
+    es_tensorfile_close(&f);
+    ES_ASSERT(es_mem_live_blocks() == 0);
+    return 0;
+}
