@@ -1,4 +1,4 @@
-"""Writes golden_models/: the part of the shared golden data of models and losses that travels with the repository.
+"""Writes golden_models/: the part of the shared golden data that travels with the repository, a directory for earshot-golden.
 
 Usage: /usr/bin/python3 tests/data/make_golden_models.py [SHARED/golden/models]
 Copies datasets unchanged (the source's README.md describes them), with one exception in the source's own manner: gradients
@@ -25,16 +25,38 @@ WANTED = {
                       "atst_(mt|ict|stage1)/.*", "fpasst_(mt|ict)/.*", "beats_(mt|ict)/.*"],
     "losses.h5": ["batch_sizes", "bce_edge/.*", "s1_paper_nomask_ssl/.*", "s2_ict_joint_exclude_maestro_weak/.*",
                   "s2_mt_paper_step1000/.*"],
+    "bigru.h5": [".*"],
+    "labels.h5": [".*"],
+    "optim.h5": ["-schedule_2/.*", ".*"],
+    "frontends.h5": ["aug_.*", "(short|batch)/.*", "synth/(wave|atst_mel|fpasst_mel|beats_fbank)"],
     "heads_cpjku.h5": ["-.*/R8/.*", "(audioset_attention_up|audioset_logits_down|task4rnn_down)/.*"],
     "heads_pretrainedsed.h5": ["-.*/R8/.*", "(linear_interp_up|attention_bigru_pool_down|linear_bilstm|nohead_interp_up|as_strong_loss_1)/.*"],
 }
-TEXTS = ["params_sed_small_wrapper.tsv", "params_sed_small_nowrapper.tsv"]
+TEXTS = ["tolerances.tsv", "alias_tables.txt", "params_bigru_one_layer.tsv", "params_bigru_two_layers.tsv", "params_sed_small_wrapper.tsv", "params_sed_small_nowrapper.tsv"]
 TEXTS += [name % arch for arch in ("atst", "fpasst", "beats")
           for name in ("params_%s_small.tsv", "params_sed_full_small_%s.tsv", "params_trajectory_%s.tsv", "trajectory_names_%s.tsv")]
 TEXTS += ["params_heads_%s.tsv" % name for name in ("audioset_wrapper", "task4rnn", "pred_linear_interp_up",
                                                     "pred_attention_bigru_pool_down", "pred_linear_bilstm")]
 # Optimiser groups: stage 2 with the wrapper (BEATs: without) and a factor from layer to layer.
 GROUPS = re.compile(r"#|2\t(atst_frame\t0|fpasst\t0|beats\t1)\tall\t0\.5\t")
+
+
+def excerpt(rows, out):
+    """Rows of cases.tsv whose case has something in golden_models/: datasets below its group, or rows of a text."""
+    kept, last, there = [], None, False
+    for row in rows:
+        file, group = row.split("\t")[:2]
+        if file.startswith("#"):
+            kept.append(row)
+            continue
+        if (file, group) != last:
+            last, there = (file, group), (out / file).exists()
+            if there and file.endswith(".h5") and group != ".":
+                with h5py.File(out / file, "r") as f:
+                    there = group in f
+        if there:
+            kept.append(row)
+    return kept
 
 
 def wanted(path, rules):
@@ -89,6 +111,8 @@ def main():
         shutil.copyfile(source / name, out / name)
     rows = (source / "param_groups.tsv").read_text().splitlines(keepends=True)
     (out / "param_groups.tsv").write_text("".join(row for row in rows if GROUPS.match(row)))
+    rows = (source / "cases.tsv").read_text().splitlines(keepends=True)
+    (out / "cases.tsv").write_text("".join(excerpt(rows, out)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-/* The bidirectional GRU against PyTorch (tests/data/bigru.h5; ../shared/golden/models/README.md): outputs,
+/* The bidirectional GRU against PyTorch (tests/data/golden_models/bigru.h5; ../shared/golden/models/README.md): outputs,
  * loss, gradients of weights and of the input, through the operations on the tape. Tolerances:
  * tolerances.tsv, rows of bigru.h5. */
 #include <setjmp.h>
@@ -13,7 +13,7 @@
 #include "golden/generate.h"
 #include "golden/h5.h"
 
-#define FILE_NAME ES_TEST_DATA "/bigru.h5"
+#define FILE_NAME ES_TEST_DATA "/golden_models/bigru.h5"
 
 static float *read_f32(const char *group, const char *name, int64_t shape[4]) {
     char path[256];

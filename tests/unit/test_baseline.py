@@ -151,7 +151,7 @@ class Baseline(unittest.TestCase):
         self.assertGreater(checked, 30)
 
     def test_label_frames(self):
-        with h5py.File(os.path.join(SOURCE, "tests", "data", "labels.h5"), "r") as f:
+        with h5py.File(os.path.join(SOURCE, "tests", "data", "golden_models", "labels.h5"), "r") as f:
             for hop, frames in ((256, 156), (160, 250)):
                 for case in f[f"encode_hop{hop}"].values():
                     want = case["y_df" if "y_df" in case else "y_list"][:]

@@ -1,4 +1,4 @@
-/* Labels: golden data of the public code (tests/data/labels.h5 and alias_tables.txt, exact), masks, splits. */
+/* Labels: golden data of the public code (tests/data/golden_models/labels.h5 and alias_tables.txt, exact), masks, splits. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -148,7 +148,7 @@ struct table {
 static void read_table(const char *section, struct table *t) {
     char line[256];
     bool inside = false;
-    FILE *in = fopen(ES_TEST_DATA "/alias_tables.txt", "r");
+    FILE *in = fopen(ES_TEST_DATA "/golden_models/alias_tables.txt", "r");
     assert_non_null(in);
     memset(t, 0, sizeof *t);
     while (fgets(line, sizeof line, in)) {
@@ -346,7 +346,7 @@ static void recording_split(void **state) {
 static int setup(void **state) {
     (void)state;
     struct es_err err = {0};
-    if (es_h5_open(&golden, ES_TEST_DATA "/labels.h5", NULL, 0, &err) == 0) return 0;
+    if (es_h5_open(&golden, ES_TEST_DATA "/golden_models/labels.h5", NULL, 0, &err) == 0) return 0;
     print_message("%s\n", err.msg);
     return -1;
 }

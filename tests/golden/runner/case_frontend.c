@@ -11,9 +11,9 @@ static const struct {
     const char *prefix;
     enum es_frontend_kind kind;
     enum { AS_IS, DB, SCALED } step;
-} outputs[] = {{"atst_mel", ES_FRONTEND_ATST_MEL, AS_IS},   {"fpasst_mel", ES_FRONTEND_FPASST_MEL, AS_IS},
+} outputs[] = {{"atst_mel", ES_FRONTEND_ATST_MEL, AS_IS},       {"fpasst_mel", ES_FRONTEND_FPASST_MEL, AS_IS},
                {"beats_fbank", ES_FRONTEND_BEATS_FBANK, AS_IS}, {"crnn_log", ES_FRONTEND_CRNN_MEL, DB},
-               {"crnn_scaled", ES_FRONTEND_CRNN_MEL, SCALED},  {"crnn_mel", ES_FRONTEND_CRNN_MEL, AS_IS}};
+               {"crnn_scaled", ES_FRONTEND_CRNN_MEL, SCALED},   {"crnn_mel", ES_FRONTEND_CRNN_MEL, AS_IS}};
 
 static double numbers(const struct rn_case *c, const char *name, const char *key, double *out, int max) {
     char full[120];
@@ -40,7 +40,9 @@ static void put_output(struct rn_case *c, const char *name, const float *wave, c
     struct es_err err = {0};
     struct es_frontend *f = NULL;
     int n_mels, n_frames;
-    while (k < sizeof outputs / sizeof *outputs && strncmp(name, outputs[k].prefix, strlen(outputs[k].prefix)) != 0) k++;
+    while (k < sizeof outputs / sizeof *outputs &&
+           strncmp(name, outputs[k].prefix, strlen(outputs[k].prefix)) != 0)
+        k++;
     if (k == sizeof outputs / sizeof *outputs) return;
     struct es_frontend_params p = es_frontend_params_default(outputs[k].kind);
     snprintf(key, sizeof key, "%s.batching", name);
@@ -86,7 +88,9 @@ void rn_case_frontends(struct rn_case *c) {
         const struct rn_row *r = &t->row[i];
         char name[120];
         double range = 0;
-        if (strcmp(r->col[0], c->file_name) != 0 || !rn_glob("*.mode", r->col[2]) || strcmp(r->col[3], "train") != 0) continue;
+        if (strcmp(r->col[0], c->file_name) != 0 || !rn_glob("*.mode", r->col[2]) ||
+            strcmp(r->col[3], "train") != 0)
+            continue;
         snprintf(name, sizeof name, "%.*s", (int)strcspn(r->col[2], "."), r->col[2]);
         if (numbers(&c->run->c[r->i_case], name, "fmax_aug_range", &range, 1) < 1) continue;
         struct es_band b = es_frontend_fpasst_band_train((int)range, (int)d[0], (int)d[1]);
@@ -144,5 +148,6 @@ static void put_bank(struct rn_case *c, const char *rel) {
 void rn_case_frontend_tables(struct rn_case *c) {
     put_window(c);
     for (int i = 0; i < c->file->n; i++)
-        if (c->file->data[i].c == c && rn_glob("mel*", c->file->data[i].rel)) put_bank(c, c->file->data[i].rel);
+        if (c->file->data[i].c == c && rn_glob("mel*", c->file->data[i].rel))
+            put_bank(c, c->file->data[i].rel);
 }

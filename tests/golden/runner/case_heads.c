@@ -12,7 +12,8 @@ struct run {
 
 /* [B,T,K] -> [B,K,T] */
 static struct es_tensor *frames_last(struct es_tape *t, struct es_tensor *x) {
-    return es_op_channels_last(t, es_op_reshape(t, x, 4, (int64_t[]){x->shape[0], x->shape[1], x->shape[2], 1}));
+    return es_op_channels_last(t,
+                               es_op_reshape(t, x, 4, (int64_t[]){x->shape[0], x->shape[1], x->shape[2], 1}));
 }
 
 /* Upstream gives strong as [B,K,T] (probabilities with attention, else logits), logits and frames as [B,T,K]. */
@@ -21,7 +22,8 @@ static void forward(struct rn_model *m, struct es_tape *t, void *ctx) {
     struct es_head_out o;
     r->in = es_tape_input(t, "x", 3, r->shape, r->x, true);
     es_net_head(m->net, t, r->in, r->clip, &o);
-    if (rn_get(m->c, "out.strong")) rn_project(m, t, o.strong ? o.strong : frames_last(t, o.logits), "strong");
+    if (rn_get(m->c, "out.strong"))
+        rn_project(m, t, o.strong ? o.strong : frames_last(t, o.logits), "strong");
     if (rn_get(m->c, "out.logits")) rn_project(m, t, o.logits, "logits");
     if (rn_get(m->c, "out.seq")) rn_project(m, t, o.logits, "seq");
     if (rn_get(m->c, "out.weak")) rn_project(m, t, o.weak, "weak");

@@ -22,7 +22,8 @@ static struct es_event *events(const struct rn_case *c, const char *rel, int *n)
     *n = (int)shape[0];
     struct es_event *e = rn_hold(c, 2 * (size_t)*n + 1, sizeof *e);
     for (int i = 0; i < *n; i++)
-        e[i] = (struct es_event){v[4 * i + 1], v[4 * i + 2], (int32_t)v[4 * i], used ? (float)v[4 * i + 3] : 1.0f};
+        e[i] = (struct es_event){v[4 * i + 1], v[4 * i + 2], (int32_t)v[4 * i],
+                                 used ? (float)v[4 * i + 3] : 1.0f};
     return e;
 }
 
@@ -101,9 +102,11 @@ static void median(struct rn_case *c) {
 
 static void decode(struct rn_case *c) {
     const struct es_label_grid g = grid(c);
-    const char *preds = rn_get(c, "preds"), *thresholds = rn_get(c, "thresholds"), *w = rn_get(c, "median_window");
+    const char *preds = rn_get(c, "preds"), *thresholds = rn_get(c, "thresholds"),
+               *w = rn_get(c, "median_window");
     int64_t shape[4], n_thr[4];
-    const double *p = preds ? rn_read64(c, preds, shape) : NULL, *thr = thresholds ? rn_read64(c, thresholds, n_thr) : NULL;
+    const double *p = preds ? rn_read64(c, preds, shape) : NULL,
+                 *thr = thresholds ? rn_read64(c, thresholds, n_thr) : NULL;
     const double *window = w && strcmp(w, "none") != 0 ? rn_read64(c, w, NULL) : NULL;
     if (!p || !thr || shape[2] != g.n_frames) {
         rn_skip(c, "predictions or thresholds are not there");
@@ -138,8 +141,11 @@ void rn_case_labels(struct rn_case *c) {
     static const struct {
         const char *kind;
         rn_kind_fn run;
-    } kinds[] = {{"encode_strong", encode_strong}, {"process_labels", process}, {"encode_weak", encode_weak},
-                 {"median_filter", median},        {"decode", decode}};
+    } kinds[] = {{"encode_strong", encode_strong},
+                 {"process_labels", process},
+                 {"encode_weak", encode_weak},
+                 {"median_filter", median},
+                 {"decode", decode}};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (rn_is(c, "kind", kinds[i].kind)) kinds[i].run(c);
     if (rn_is(c, "kind", "label_encoder"))
@@ -147,7 +153,8 @@ void rn_case_labels(struct rn_case *c) {
     if (rn_is(c, "kind", "encode_weak_empty"))
         rn_skip(c, "the program has no marker for an unlabelled clip: its set says so");
     if (rn_is(c, "kind", "pad_audio"))
-        rn_skip(c, "the program does not pad or crop while reading: stores hold whole clips, silence follows short ones");
+        rn_skip(c, "the program does not pad or crop while reading: stores hold whole clips, silence follows "
+                   "short ones");
     if (rn_is(c, "kind", "shared_inputs") && rn_has(c, "timestamps")) {
         const struct es_label_grid g = grid(c);
         double *t = rn_hold(c, (size_t)g.n_frames + 1, sizeof *t);
@@ -202,8 +209,8 @@ static void alias_events(const struct block *in, enum es_subset subset, struct b
     struct es_event e[ROWS], a[2 * ROWS];
     for (int i = 0; i < in->n; i++) {
         int k = es_class_find(in->text[i][3]);
-        e[i] = (struct es_event){strtod(in->text[i][1], NULL), strtod(in->text[i][2], NULL), k < 0 ? ES_N_CLASSES + i : k,
-                                 (float)i};
+        e[i] = (struct es_event){strtod(in->text[i][1], NULL), strtod(in->text[i][2], NULL),
+                                 k < 0 ? ES_N_CLASSES + i : k, (float)i};
     }
     int n = es_labels_alias(subset, 0, e, in->n, a);
     out->n = n < ROWS ? n : ROWS;
@@ -228,7 +235,8 @@ static void alias_weak(const struct block *in, struct block *out) {
         for (int k = 0; k < ES_N_CLASSES; k++) {
             size_t len = strlen(out->text[i][1]);
             if (weak[k] && !before[k])
-                snprintf(out->text[i][1] + len, sizeof out->text[i][1] - len, "%s%s", len ? "," : "", es_classes[k].name);
+                snprintf(out->text[i][1] + len, sizeof out->text[i][1] - len, "%s%s", len ? "," : "",
+                         es_classes[k].name);
         }
     }
 }
@@ -245,7 +253,8 @@ static void in_order(const char *list, char *out, size_t size) {
 
 static bool same(const char *header, const char *a, const char *b) {
     char x[4 * FIELD], y[4 * FIELD];
-    if (strcmp(header, "onset") == 0 || strcmp(header, "offset") == 0) return strtod(a, NULL) == strtod(b, NULL);
+    if (strcmp(header, "onset") == 0 || strcmp(header, "offset") == 0)
+        return strtod(a, NULL) == strtod(b, NULL);
     if (strcmp(header, "event_labels") != 0) return strcmp(a, b) == 0;
     in_order(a, x, sizeof x);
     in_order(b, y, sizeof y);
@@ -256,9 +265,12 @@ void rn_case_alias_tables(struct rn_case *c) {
     static const struct {
         const char *name;
         enum es_subset subset;
-    } known[] = {{"desed_to_maestro", ES_SUBSET_STRONG_REAL}, {"maestro_to_desed", ES_SUBSET_MAESTRO}, {"weak", ES_SUBSET_WEAK}};
+    } known[] = {{"desed_to_maestro", ES_SUBSET_STRONG_REAL},
+                 {"maestro_to_desed", ES_SUBSET_MAESTRO},
+                 {"weak", ES_SUBSET_WEAK}};
     char path[1200], line[1024];
-    struct block *in = rn_hold(c, 1, sizeof *in), *want = rn_hold(c, 1, sizeof *want), *got = rn_hold(c, 1, sizeof *got);
+    struct block *in = rn_hold(c, 1, sizeof *in), *want = rn_hold(c, 1, sizeof *want),
+                 *got = rn_hold(c, 1, sizeof *got);
     snprintf(path, sizeof path, "%s/%s", c->run->dir, c->file_name);
     FILE *f = fopen(path, "r");
     const char *criterion = rn_criterion(c->run, rn_rule(c, c->file_name, "filename"));
@@ -274,7 +286,8 @@ void rn_case_alias_tables(struct rn_case *c) {
         bool ok = read_block(path, section, in);
         snprintf(section, sizeof section, "%s output", line + 3);
         if (k == 3 || !ok || !read_block(path, section, want)) {
-            rn_report_skip(c->run, c->file_name, c->group, section, "the program has no aliasing of this name");
+            rn_report_skip(c->run, c->file_name, c->group, section,
+                           "the program has no aliasing of this name");
             continue;
         }
         memset(got, 0, sizeof *got);
@@ -285,9 +298,11 @@ void rn_case_alias_tables(struct rn_case *c) {
         for (int col = 0; col < want->n_columns; col++) {
             char quantity[300];
             double wrong = abs(want->n - got->n);
-            for (int i = 0; i < want->n && i < got->n; i++) wrong += !same(want->header[col], got->text[i][col], want->text[i][col]);
+            for (int i = 0; i < want->n && i < got->n; i++)
+                wrong += !same(want->header[col], got->text[i][col], want->text[i][col]);
             snprintf(quantity, sizeof quantity, "%s/%s", section, want->header[col]);
-            rn_report(c->run, &(struct rn_result){c->file_name, c->group, quantity, want->n, wrong, wrong, criterion, wrong == 0});
+            rn_report(c->run, &(struct rn_result){c->file_name, c->group, quantity, want->n, wrong, wrong,
+                                                  criterion, wrong == 0});
         }
     }
     if (f) fclose(f);

@@ -18,7 +18,8 @@ struct loss_case {
     int n_mix;
 };
 
-static bool read_mix(struct rn_case *c, const char *prefix, const char *subset, int from, int end, struct es_mix_call *m) {
+static bool read_mix(struct rn_case *c, const char *prefix, const char *subset, int from, int end,
+                     struct es_mix_call *m) {
     char name[100];
     int64_t shape[4];
     snprintf(name, sizeof name, "%sdraw/%s_beta", prefix, subset);
@@ -63,18 +64,20 @@ const char *rn_loss_unsupported(struct rn_case *c) {
 
 bool rn_objective(struct rn_case *c, struct es_objective_params *op, int first[ES_N_SETS + 1]) {
     double sizes[ES_N_SETS];
-    *op = (struct es_objective_params){.stage = rn_int(c, "stage", 0),
-                                       .ssl_warmup_steps = rn_num(c, "ssl_loss_warmup_steps", 0),
-                                       .ssl_scale_max = rn_num(c, "ssl_scale_max", 1),
-                                       .ssl_no_class_mask = rn_num(c, "ssl_no_class_mask", 0) != 0,
-                                       .exclude_maestro_weak_ssl = rn_num(c, "exclude_maestro_weak_ssl", 0) != 0,
-                                       .ict = rn_num(c, "use_ict_loss", 0) != 0,
-                                       .pseudo_no_class_mask = rn_num(c, "pseudo_strong_no_class_mask", -1) > 0,
-                                       .leaves = 1};
+    *op = (struct es_objective_params){
+        .stage = rn_int(c, "stage", 0),
+        .ssl_warmup_steps = rn_num(c, "ssl_loss_warmup_steps", 0),
+        .ssl_scale_max = rn_num(c, "ssl_scale_max", 1),
+        .ssl_no_class_mask = rn_num(c, "ssl_no_class_mask", 0) != 0,
+        .exclude_maestro_weak_ssl = rn_num(c, "exclude_maestro_weak_ssl", 0) != 0,
+        .ict = rn_num(c, "use_ict_loss", 0) != 0,
+        .pseudo_no_class_mask = rn_num(c, "pseudo_strong_no_class_mask", -1) > 0,
+        .leaves = 1};
     op->loss_scale = op->stage == 1 ? 5 : 1;
     first[0] = 0;
     bool ok = rn_is(c, "batch_order", "maestro,real_strong,synthetic,weak,unlabelled") &&
-              rn_list(c, "batch_sizes", sizes, ES_N_SETS) == ES_N_SETS && rn_list(c, "loss_weights", op->lambda, 6) == 6;
+              rn_list(c, "batch_sizes", sizes, ES_N_SETS) == ES_N_SETS &&
+              rn_list(c, "loss_weights", op->lambda, 6) == 6;
     for (int s = 0; ok && s < ES_N_SETS; s++) first[s + 1] = first[s] + (int)sizes[s];
     return ok;
 }
@@ -101,7 +104,8 @@ static bool open_case(struct loss_case *q, struct rn_case *c) {
     q->mixup = rn_num(c, "mixup", 0) != 0;
     q->joint = rn_num(c, "mixup_joint", 1) != 0;
     q->step = (int64_t)rn_num(c, "global_step", 0);
-    const float *mask = rn_input(c, "valid_class_mask", 0, shape), *btk = rn_input(c, "pseudo_strong_btc", 0, shape);
+    const float *mask = rn_input(c, "valid_class_mask", 0, shape),
+                *btk = rn_input(c, "pseudo_strong_btc", 0, shape);
     if (!mask || !btk || rn_size(shape) != q->nkt) return false;
     q->labels = rn_input(c, "labels", 0, shape);
     if (!q->labels || rn_size(shape) != q->nkt) return false;
@@ -127,19 +131,23 @@ static void put_term(struct loss_case *q, const char *name, double v) {
 }
 
 /* Mean of the i-th part of a term; share: its weight beside the term's own. NAN: no such part (its weight is 0). */
-static double part(const struct loss_case *q, const struct es_objective_terms *x, int term, int i, double share) {
+static double part(const struct loss_case *q, const struct es_objective_terms *x, int term, int i,
+                   double share) {
     for (int k = 0; k < x->n; k++)
         if (x->term[k] == term && i-- == 0) return (double)x->part[k]->data[0] / q->op.loss_scale / share;
     return (double)NAN;
 }
 
 static void put_ict(struct loss_case *q, const struct es_objective_terms *x, const double *v) {
-    static const char *const name[2][4] = {{"loss_ict_weak", "loss_ict_strong", "loss_ict_maestro", "loss_ict_unlabeled"},
-                                           {"loss_ict_weak", "loss_ict_strong", "loss_ict_unlabeled", NULL}};
+    static const char *const name[2][4] = {
+        {"loss_ict_weak", "loss_ict_strong", "loss_ict_maestro", "loss_ict_unlabeled"},
+        {"loss_ict_weak", "loss_ict_strong", "loss_ict_unlabeled", NULL}};
     int at = 0;
     for (int m = 0; m < q->n_mix; m++) { /* strong + weak / 2 of each call */
-        double share = x->ssl_weight / 32 * (q->joint && m == 1 ? 2 : 1), value = part(q, x, ES_TERM_SSL, at++, share);
-        if (q->joint || m != 2 || !q->op.exclude_maestro_weak_ssl) value += part(q, x, ES_TERM_SSL, at++, share);
+        double share = x->ssl_weight / 32 * (q->joint && m == 1 ? 2 : 1),
+               value = part(q, x, ES_TERM_SSL, at++, share);
+        if (q->joint || m != 2 || !q->op.exclude_maestro_weak_ssl)
+            value += part(q, x, ES_TERM_SSL, at++, share);
         put_term(q, name[q->joint][m], value);
         if (q->joint && m == 1) put_term(q, "loss_ict_maestro", value);
     }
@@ -160,9 +168,11 @@ static void put_terms(struct loss_case *q, const struct es_objective_terms *x) {
     put_term(q, "ssl_weight", v[ES_TERM_SSL_WEIGHT]);
     put_term(q, two ? "pseudo_label_loss" : "pseudo_strong_loss", v[ES_TERM_PSEUDO]);
     put_term(q, "strong_loss",
-             (l[0] * v[ES_TERM_MAESTRO] + l[1] * v[ES_TERM_REAL] + l[2] * v[ES_TERM_SYNTHETIC]) / (two ? 3 : 1));
+             (l[0] * v[ES_TERM_MAESTRO] + l[1] * v[ES_TERM_REAL] + l[2] * v[ES_TERM_SYNTHETIC]) /
+                 (two ? 3 : 1));
     put_term(q, "weak_loss", l[3] * v[ES_TERM_WEAK] / (two ? 2 : 1));
-    put_term(q, "tot_loss_supervised", v[ES_TERM_TOTAL] / q->op.loss_scale - v[ES_TERM_SSL] - v[ES_TERM_PSEUDO]);
+    put_term(q, "tot_loss_supervised",
+             v[ES_TERM_TOTAL] / q->op.loss_scale - v[ES_TERM_SSL] - v[ES_TERM_PSEUDO]);
     put_term(q, "strong_self_sup_loss", part(q, x, ES_TERM_SSL, 0, w));
     put_term(q, "weak_self_sup_loss", part(q, x, ES_TERM_SSL, 1, two ? w / 2 : w));
     if (two && q->mixup && q->op.ict) put_ict(q, x, v);
@@ -171,7 +181,8 @@ static void put_terms(struct loss_case *q, const struct es_objective_terms *x) {
 }
 
 static void run_tape(struct loss_case *q, const struct es_targets *x) {
-    static const char *const names[4] = {"student_strong", "student_weak", "student_strong_all", "student_weak_all"};
+    static const char *const names[4] = {"student_strong", "student_weak", "student_strong_all",
+                                         "student_weak_all"};
     struct es_params *p = NULL;
     struct es_arena *arena = NULL, *scratch = NULL;
     struct es_pool *pool = NULL;
@@ -179,7 +190,8 @@ static void run_tape(struct loss_case *q, const struct es_targets *x) {
     float none[16];
     const size_t bytes = ((size_t)1 << 20) + 64 * (size_t)q->nkt * sizeof(float);
     int64_t shape[4];
-    float *data[4], *teacher[2] = {rn_input(q->c, "teacher_strong", 0, shape), rn_input(q->c, "teacher_weak", 0, shape)};
+    float *data[4],
+        *teacher[2] = {rn_input(q->c, "teacher_strong", 0, shape), rn_input(q->c, "teacher_weak", 0, shape)};
     struct es_tensor *s[4];
     for (int i = 0; i < 4; i++) data[i] = rn_input(q->c, names[i], 0, shape);
     if (!teacher[0] || !teacher[1] || !data[0] || !data[1] || !data[2] || !data[3]) {
@@ -187,7 +199,8 @@ static void run_tape(struct loss_case *q, const struct es_targets *x) {
         return;
     }
     ES_ASSERT(es_params_new(&p, NULL) == 0 && es_params_layout(p, NULL) == 0);
-    ES_ASSERT(es_arena_new(&arena, "leaf", bytes, NULL) == 0 && es_arena_new(&scratch, "scratch", bytes, NULL) == 0);
+    ES_ASSERT(es_arena_new(&arena, "leaf", bytes, NULL) == 0 &&
+              es_arena_new(&scratch, "scratch", bytes, NULL) == 0);
     ES_ASSERT(es_pool_new(&pool, "pool", bytes, NULL) == 0);
     struct es_tape_params tp = {p, arena, scratch, pool, true, true, 1, ES_RNG_STUDENT_DROPOUT};
     ES_ASSERT(es_tape_new(&t, &tp, NULL) == 0);
@@ -221,7 +234,8 @@ void rn_case_losses(struct rn_case *c) {
         rn_skip(c, "%s", why ? why : "an input of the case is not there, or not as cases.tsv says");
         return;
     }
-    float *scratch = rn_hold(c, (size_t)q.nkt, sizeof *scratch), *mask = rn_hold(c, (size_t)(q.n * q.K), sizeof *mask);
+    float *scratch = rn_hold(c, (size_t)q.nkt, sizeof *scratch),
+          *mask = rn_hold(c, (size_t)(q.n * q.K), sizeof *mask);
     struct es_targets x = {.n = q.n,
                            .n_classes = q.K,
                            .n_frames = q.T,

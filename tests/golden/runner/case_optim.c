@@ -47,7 +47,8 @@ void rn_case_optimiser(struct rn_case *c) {
     const int n_params = rn_int(c, "n_params", 0), n_steps = rn_int(c, "n_steps", 0);
     const int n_groups = rn_list(c, "group_lr", lr, MAX_GROUPS);
     if (!cosine(c)) return;
-    if (rn_list(c, "betas", betas, 2) != 2 || n_groups < n_params || !rn_is(c, "groups", "one per parameter")) {
+    if (rn_list(c, "betas", betas, 2) != 2 || n_groups < n_params ||
+        !rn_is(c, "groups", "one per parameter")) {
         rn_skip(c, "keys betas, group_lr, groups are not as wanted");
         return;
     }
@@ -107,7 +108,8 @@ void rn_case_clip(struct rn_case *c) {
                              .beta2 = 0.999,
                              .eps = 1e-8,
                              .step = 1,
-                             .grad_scale = fmin(1, rn_num(c, "max_norm", 0) / (norm + rn_num(c, "eps", 1e-6)))};
+                             .grad_scale =
+                                 fmin(1, rn_num(c, "max_norm", 0) / (norm + rn_num(c, "eps", 1e-6)))};
         es_k_adamw((int64_t)n, p, g, m, v, &a);
         snprintf(rel, sizeof rel, "out_g%d", i);
         rn_put_f32(c, rel, m, (int64_t)n);
@@ -118,7 +120,8 @@ void rn_case_ema(struct rn_case *c) {
     enum { MAX_STEPS = 256 };
     double step[MAX_STEPS], alpha[MAX_STEPS];
     const int n_steps = rn_list(c, "global_steps", step, MAX_STEPS), n_params = rn_int(c, "n_params", 0);
-    for (int k = 0; k < n_steps; k++) alpha[k] = es_ema_alpha((int64_t)step[k], rn_num(c, "ema_factor", 0.999));
+    for (int k = 0; k < n_steps; k++)
+        alpha[k] = es_ema_alpha((int64_t)step[k], rn_num(c, "ema_factor", 0.999));
     rn_put(c, "alpha", alpha, n_steps);
     rn_put(c, "global_step", step, n_steps);
     for (int i = 0; i < n_params; i++) {

@@ -5,14 +5,30 @@
 
 #include "model.h"
 
-enum { STAGE, ARCH, NO_WRAPPER, LAYERS, LR_SCALE, LR, ADAMW, PARAMETER, GROUP, GROUP_LR, DECAY, TRAINABLE, N_COLUMNS };
+enum {
+    STAGE,
+    ARCH,
+    NO_WRAPPER,
+    LAYERS,
+    LR_SCALE,
+    LR,
+    ADAMW,
+    PARAMETER,
+    GROUP,
+    GROUP_LR,
+    DECAY,
+    TRAINABLE,
+    N_COLUMNS
+};
 
 /* Compared columns, under the names of tolerances.tsv. */
 static const struct {
     int column;
     const char *name;
-} compared[4] = {
-    {GROUP, "optimizer_group"}, {GROUP_LR, "group_lr"}, {DECAY, "group_weight_decay"}, {TRAINABLE, "requires_grad_after_get_optimizer"}};
+} compared[4] = {{GROUP, "optimizer_group"},
+                 {GROUP_LR, "group_lr"},
+                 {DECAY, "group_weight_decay"},
+                 {TRAINABLE, "requires_grad_after_get_optimizer"}};
 
 struct run_of {
     const char *key[ADAMW + 1]; /* the columns that name a run */
@@ -23,10 +39,10 @@ struct run_of {
 static int configure(struct es_config *cfg, struct rn_case *c, const struct run_of *r, struct es_err *err) {
     const bool stage2 = strcmp(r->key[STAGE], "2") == 0, adamw = strcmp(r->key[ADAMW], "1") == 0;
     char line[200];
-#define SET(...)                                                                                                               \
-    do {                                                                                                                       \
-        snprintf(line, sizeof line, __VA_ARGS__);                                                                              \
-        ES_TRY(es_config_set(cfg, line, err));                                                                                 \
+#define SET(...)                                                                                             \
+    do {                                                                                                     \
+        snprintf(line, sizeof line, __VA_ARGS__);                                                            \
+        ES_TRY(es_config_set(cfg, line, err));                                                               \
     } while (0)
     SET("phase=%s", stage2 ? "stage2" : "stage1");
     SET("model.arch=%s", rn_get(c, "t.arch"));
@@ -54,7 +70,8 @@ static int configure(struct es_config *cfg, struct rn_case *c, const struct run_
     } else {
         SET("optimizer.crnn_lr=%s", rn_get(c, "stage1.crnn_lr"));
     }
-    if (adamw) SET("optimizer.weight_decay=%s", rn_get(c, stage2 ? "stage2.weight_decay" : "stage1.weight_decay"));
+    if (adamw)
+        SET("optimizer.weight_decay=%s", rn_get(c, stage2 ? "stage2.weight_decay" : "stage1.weight_decay"));
 #undef SET
     return es_config_finish(cfg, err);
 }
@@ -120,7 +137,8 @@ static void compare_run(struct rn_case *c, const struct es_tsv *t, const struct 
             want[k] = strtod(es_tsv_text(t, row, compared[k].column), NULL);
             const struct rn_context x = {.c = c};
             double a, l2;
-            pass[k] &= rn_judge(rn_criterion(c->run, rn_rule(c, c->file_name, compared[k].name)), &x, &got[k], &want[k], 1, &a, &l2);
+            pass[k] &= rn_judge(rn_criterion(c->run, rn_rule(c, c->file_name, compared[k].name)), &x, &got[k],
+                                &want[k], 1, &a, &l2);
             max_abs[k] = fmax(max_abs[k], a);
             d2[k] += a * a;
             r2[k] += want[k] * want[k];
@@ -128,19 +146,22 @@ static void compare_run(struct rn_case *c, const struct es_tsv *t, const struct 
     }
     for (int i = 0; i < es_params_count(p); i++) missing += es_params_at(p, i)->kind == ES_PARAM_WEIGHT;
     missing = llabs(missing - n);
-    snprintf(label, sizeof label, "%s/no_wrapper=%s,layers=%s,scale=%s,lr=%s,adamw=%s", r->key[STAGE], r->key[NO_WRAPPER],
-             r->key[LAYERS], r->key[LR_SCALE], r->key[LR], r->key[ADAMW]);
+    snprintf(label, sizeof label, "%s/no_wrapper=%s,layers=%s,scale=%s,lr=%s,adamw=%s", r->key[STAGE],
+             r->key[NO_WRAPPER], r->key[LAYERS], r->key[LR_SCALE], r->key[LR], r->key[ADAMW]);
     for (int k = 0; k < 4; k++) {
         char quantity[400];
         snprintf(quantity, sizeof quantity, "%s/%s", label, compared[k].name);
-        rn_report(c->run, &(struct rn_result){c->file_name, c->group, quantity, n, max_abs[k], d2[k] > 0 ? sqrt(d2[k] / r2[k]) : 0,
-                                              rn_criterion(c->run, rn_rule(c, c->file_name, compared[k].name)), pass[k]});
+        rn_report(c->run,
+                  &(struct rn_result){
+                      c->file_name, c->group, quantity, n, max_abs[k], d2[k] > 0 ? sqrt(d2[k] / r2[k]) : 0,
+                      rn_criterion(c->run, rn_rule(c, c->file_name, compared[k].name)), pass[k]});
     }
     char quantity[400];
     const double wrong = (double)(unknown + missing);
     snprintf(quantity, sizeof quantity, "%s/parameter", label);
-    rn_report(c->run, &(struct rn_result){c->file_name, c->group, quantity, n, wrong, wrong > 0 ? HUGE_VAL : 0,
-                                          rn_criterion(c->run, rn_rule(c, c->file_name, "parameter")), wrong == 0});
+    rn_report(c->run,
+              &(struct rn_result){c->file_name, c->group, quantity, n, wrong, wrong > 0 ? HUGE_VAL : 0,
+                                  rn_criterion(c->run, rn_rule(c, c->file_name, "parameter")), wrong == 0});
 }
 
 static bool same_run(const struct es_tsv *t, int64_t a, int64_t b) {
@@ -178,10 +199,12 @@ void rn_param_groups(struct rn *run) {
         if (!first) continue;
         for (int k = 0; k <= ADAMW; k++) r.key[k] = es_tsv_text(t, row, k);
         for (int k = 0; k < run->n_cases; k++)
-            if (strcmp(run->c[k].file_name, "param_groups.tsv") == 0 && strcmp(run->c[k].group, r.key[ARCH]) == 0) c = &run->c[k];
+            if (strcmp(run->c[k].file_name, "param_groups.tsv") == 0 &&
+                strcmp(run->c[k].group, r.key[ARCH]) == 0)
+                c = &run->c[k];
         char label[200];
-        snprintf(label, sizeof label, "%s/no_wrapper=%s,layers=%s,scale=%s,lr=%s,adamw=%s", r.key[STAGE], r.key[NO_WRAPPER],
-                 r.key[LAYERS], r.key[LR_SCALE], r.key[LR], r.key[ADAMW]);
+        snprintf(label, sizeof label, "%s/no_wrapper=%s,layers=%s,scale=%s,lr=%s,adamw=%s", r.key[STAGE],
+                 r.key[NO_WRAPPER], r.key[LAYERS], r.key[LR_SCALE], r.key[LR], r.key[ADAMW]);
         if (!c)
             rn_report_skip(run, "param_groups.tsv", r.key[ARCH], label, "no case of cases.tsv describes it");
         else if (open_run(c, &r, &err) < 0)

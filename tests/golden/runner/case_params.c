@@ -16,8 +16,9 @@ static const char *kind_of(const struct es_gen_param *e) {
                                          {"parametrizations.weight.original0", "wn_g"},
                                          {"running_mean", "bn_mean"},
                                          {"running_var", "bn_var"}};
-    static const char *const embed[] = {"pos_embed",     "mask_embed",         "cls_token",         "dist_token",
-                                        "new_pos_embed", "freq_new_pos_embed", "time_new_pos_embed"};
+    static const char *const embed[] = {"pos_embed",         "mask_embed",    "cls_token",
+                                        "dist_token",        "new_pos_embed", "freq_new_pos_embed",
+                                        "time_new_pos_embed"};
     char module[64];
     const char *last = es_gen_parts(e->name, module);
     for (size_t i = 0; i < sizeof end / sizeof *end; i++)
@@ -44,11 +45,12 @@ static struct es_params *own_table(struct rn *run, const char *file, char why[30
         es_net_config_default(&n);
         n.pretrain = true;
         n.pretrain_classes = 2;
-        bool ok = rn_get(c, "sed.nclass")  ? rn_sed_config(c, &n)
-                  : rn_get(c, "t.arch")    ? rn_transformer_config(c, &n.transformer)
-                                           : rn_head_config(c, &n);
+        bool ok = rn_get(c, "sed.nclass") ? rn_sed_config(c, &n)
+                  : rn_get(c, "t.arch")   ? rn_transformer_config(c, &n.transformer)
+                                          : rn_head_config(c, &n);
         if (!ok) {
-            snprintf(why, 300, "%s", c->why[0] ? c->why : "the program has no network of its own for these parameters");
+            snprintf(why, 300, "%s",
+                     c->why[0] ? c->why : "the program has no network of its own for these parameters");
             snprintf(c->why, sizeof c->why, "%s", old);
             continue;
         }
@@ -63,13 +65,16 @@ static struct es_params *own_table(struct rn *run, const char *file, char why[30
     return NULL;
 }
 
-static void report(struct rn *run, const char *file, int column, int64_t n, double wrong, double max_abs, const char *criterion) {
-    rn_report(run, &(struct rn_result){file, ".", column_name[column], n, max_abs, wrong > 0 ? HUGE_VAL : 0, criterion, wrong == 0});
+static void report(struct rn *run, const char *file, int column, int64_t n, double wrong, double max_abs,
+                   const char *criterion) {
+    rn_report(run, &(struct rn_result){file, ".", column_name[column], n, max_abs, wrong > 0 ? HUGE_VAL : 0,
+                                       criterion, wrong == 0});
 }
 
 /* Names: all those of the list are in the network, in the same order, and the network's others are not of the parts that the list
  * is about (a transformer that stays unused, a head). */
-static void check_table(struct rn *run, const char *file, const struct es_gen_param *list, int n, const char *criterion) {
+static void check_table(struct rn *run, const char *file, const struct es_gen_param *list, int n,
+                        const char *criterion) {
     char why[300];
     struct rn_names names_of = {"", ""};
     struct rn_case *user = NULL;
@@ -98,7 +103,8 @@ static void check_table(struct rn *run, const char *file, const struct es_gen_pa
         bool inside = strncmp(name, names_of.own, strlen(names_of.own)) == 0, listed = false;
         bool unused = !rn_get(user, "t.arch") && strncmp(name, "as_model.", 9) == 0;
         for (int k = 0; k < n && !listed; k++) listed = rn_find_param(p, &names_of, list[k].name) == i;
-        names += inside && !listed && !unused && !counter && (!rn_get(user, "t.arch") || strncmp(name, "strong_head", 11) != 0);
+        names += inside && !listed && !unused && !counter &&
+                 (!rn_get(user, "t.arch") || strncmp(name, "strong_head", 11) != 0);
     }
     report(run, file, 0, n, names, names, criterion);
     report(run, file, 1, n, shapes, shapes, criterion);
@@ -124,7 +130,8 @@ void rn_params_file(struct rn *run, const char *file) {
         const struct es_gen_param *e = &list[k];
         double offset, scale, rule_offset, rule_scale;
         wrong[2] += strcmp(e->kind, kind_of(e)) != 0;
-        if (!es_gen_rule(e->name, e->ndim, e->shape, &rule_offset, &rule_scale)) continue; /* counters: nothing more */
+        if (!es_gen_rule(e->name, e->ndim, e->shape, &rule_offset, &rule_scale))
+            continue; /* counters: nothing more */
         listed++;
         const double d[2] = {fabs(e->offset - rule_offset), fabs(e->scale - rule_scale)};
         for (int i = 0; i < 2; i++) {
@@ -143,4 +150,3 @@ void rn_params_file(struct rn *run, const char *file) {
     for (int i = 2; i < COLUMNS; i++) report(run, file, i, i == 2 ? n : listed, wrong[i], most[i], criterion);
     es_free(&list);
 }
-

@@ -8,7 +8,8 @@ struct run {
     float *x, *given, *mel; /* x turned to [B,1,T,F] */
     uint8_t *mask;
     int64_t shape_x[4], shape_given[4];
-    bool own, alone; /* own: the transformer takes part, given are its features; alone: no embeddings at all */
+    bool own,
+        alone; /* own: the transformer takes part, given are its features; alone: no embeddings at all */
     struct es_tensor *in, *emb, *logits;
 };
 
@@ -105,7 +106,8 @@ void rn_case_sed(struct rn_case *c) {
         if (gx) turn(s[0], s[3], s[2], gx, r.mel);
         if (gx) rn_put_f32(c, "gradin/x", r.mel, r.in->n);
         if (!r.alone)
-            rn_put_f32(c, r.own ? "gradin/pt_feats" : "gradin/embeddings", es_tape_input_grad(m.t, r.emb), r.emb->n);
+            rn_put_f32(c, r.own ? "gradin/pt_feats" : "gradin/embeddings", es_tape_input_grad(m.t, r.emb),
+                       r.emb->n);
         if (train) put_statistics(&m);
     }
     rn_model_free(&m);

@@ -53,10 +53,10 @@ static bool rates(struct trajectory *q) {
         const struct es_param *e = es_params_at(p, i);
         if (e->kind != ES_PARAM_WEIGHT || !e->trainable) continue;
         const enum es_param_part part = es_net_part(net, e->name);
-        const int mine = stage1                           ? 0
-                         : part == ES_PART_CNN            ? 0
-                         : part == ES_PART_TRANSFORMER    ? 2 + es_net_depth_index(net, e->name)
-                                                          : 1;
+        const int mine = stage1                        ? 0
+                         : part == ES_PART_CNN         ? 0
+                         : part == ES_PART_TRANSFORMER ? 2 + es_net_depth_index(net, e->name)
+                                                       : 1;
         const int golden = golden_group(c, e->name);
         ok = golden >= 0 && golden < n && (q->tp.optim.lr[mine] < 0 || q->tp.optim.lr[mine] == lr[golden]);
         if (!ok)
@@ -118,9 +118,11 @@ static int give(void *ctx, int64_t step, int leaf, struct es_leaf_input *out, st
     int64_t shape[4];
     int n_mix = 0;
     (void)leaf;
-    *out = (struct es_leaf_input){.crnn = rn_input(c, "sed_mel", s, shape), .features = rn_input(c, "pt_feats", s, shape)};
+    *out = (struct es_leaf_input){.crnn = rn_input(c, "sed_mel", s, shape),
+                                  .features = rn_input(c, "pt_feats", s, shape)};
     float *labels = rn_input(c, "labels", s, shape), *pseudo = NULL;
-    const float *mask = rn_input(c, "valid_class_mask", s, shape), *btk = rn_input(c, "pseudo_strong_btc", s, shape);
+    const float *mask = rn_input(c, "valid_class_mask", s, shape),
+                *btk = rn_input(c, "pseudo_strong_btc", s, shape);
     if (!out->crnn || !out->features || !labels || !mask || !btk)
         return es_err_set(err, ES_EDATA, "step %d: an input is not there", s);
     float *weak = rn_hold(c, (size_t)(B * K), sizeof *weak);
@@ -136,7 +138,8 @@ static int give(void *ctx, int64_t step, int leaf, struct es_leaf_input *out, st
     if (q->mixup) {
         char prefix[40];
         snprintf(prefix, sizeof prefix, "step%d/", s);
-        if (!rn_mix_calls(c, prefix, q->tp.first, q->mix, &n_mix)) return es_err_set(err, ES_EDATA, "step %d: no draws", s);
+        if (!rn_mix_calls(c, prefix, q->tp.first, q->mix, &n_mix))
+            return es_err_set(err, ES_EDATA, "step %d: no draws", s);
     }
     out->targets = (struct es_targets){.n = B,
                                        .n_classes = K,
@@ -192,10 +195,12 @@ static void final_forward(struct rn_model *m, struct es_tape *t, void *ctx) {
     const struct trajectory *q = f->q;
     const int64_t B = q->B, F = q->tp.net.crnn_mels, T = q->tp.crnn_frames;
     const struct es_transformer_config *tc = &q->tp.net.transformer;
-    struct es_tensor *x = es_tape_input(t, "crnn", 4, (int64_t[]){B, 1, T, F}, f->log_mel, false), *logits, *att, *strong, *weak;
-    struct es_tensor *z = es_net_embed(
-        m->net, t,
-        es_tape_input(t, "features", 4, (int64_t[]){B, 1, tc->n_mels, q->tp.feature_frames}, f->leaf.features, false));
+    struct es_tensor *x = es_tape_input(t, "crnn", 4, (int64_t[]){B, 1, T, F}, f->log_mel, false), *logits,
+                     *att, *strong, *weak;
+    struct es_tensor *z =
+        es_net_embed(m->net, t,
+                     es_tape_input(t, "features", 4, (int64_t[]){B, 1, tc->n_mels, q->tp.feature_frames},
+                                   f->leaf.features, false));
     es_net_sed(m->net, t, x, z, &logits, &att);
     es_op_class_pool(t, logits, att, q->mask, q->tp.net.mask_fill, &strong, &weak);
     if (es_tape_dry(t)) return;
@@ -260,8 +265,10 @@ static void steps(struct trajectory *q) {
     char name[80];
     double lr[ES_MAX_GROUPS];
     int row[MAX_ROWS], term[MAX_TERMS], n_terms = 0;
-    const int n_steps = rn_int(c, "n_steps", 0), n_rows = read_rows(q, row, MAX_ROWS), n_lr = rn_list(c, "group_lr", lr, ES_MAX_GROUPS);
-    while (n_terms < MAX_TERMS && rn_item(rn_get(c, "terms"), n_terms, name, sizeof name)) term[n_terms++] = term_of(name);
+    const int n_steps = rn_int(c, "n_steps", 0), n_rows = read_rows(q, row, MAX_ROWS),
+              n_lr = rn_list(c, "group_lr", lr, ES_MAX_GROUPS);
+    while (n_terms < MAX_TERMS && rn_item(rn_get(c, "terms"), n_terms, name, sizeof name))
+        term[n_terms++] = term_of(name);
     double *terms = rn_hold(c, (size_t)(n_steps * n_terms) + 1, sizeof *terms);
     double *used = rn_hold(c, (size_t)(n_steps * n_lr) + 1, sizeof *used);
     double *student = rn_hold(c, (size_t)(n_steps * n_rows) * 8 + 1, sizeof *student);
@@ -272,7 +279,8 @@ static void steps(struct trajectory *q) {
             rn_skip(c, "%s", err.msg);
             return;
         }
-        for (int k = 0; k < n_terms; k++) terms[s * n_terms + k] = term[k] < 0 ? (double)NAN : r.mean[term[k]];
+        for (int k = 0; k < n_terms; k++)
+            terms[s * n_terms + k] = term[k] < 0 ? (double)NAN : r.mean[term[k]];
         for (int g = 0; g < n_lr; g++) used[s * n_lr + g] = lr[g] * r.lr_factor;
         take_samples(es_trainer_student(q->trainer), row, n_rows, student + (int64_t)s * n_rows * 8);
         take_samples(es_trainer_teacher(q->trainer), row, n_rows, teacher + (int64_t)s * n_rows * 8);

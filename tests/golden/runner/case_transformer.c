@@ -16,7 +16,8 @@ static void put_bias(struct rn_case *c, const struct es_tensor *bias) {
     for (int i = 0; i < c->file->n; i++) {
         const struct rn_data *d = &c->file->data[i];
         int q[2], k[2];
-        if (d->c != c || sscanf(d->rel, "position_bias_q%d_%d_k%d_%d", &q[0], &q[1], &k[0], &k[1]) != 4) continue;
+        if (d->c != c || sscanf(d->rel, "position_bias_q%d_%d_k%d_%d", &q[0], &q[1], &k[0], &k[1]) != 4)
+            continue;
         double *x = rn_hold(c, (size_t)(H * (q[1] - q[0] + 1) * (k[1] - k[0] + 1)), sizeof *x);
         int64_t n = 0;
         for (int64_t h = 0; h < H; h++)
@@ -28,7 +29,8 @@ static void put_bias(struct rn_case *c, const struct es_tensor *bias) {
 
 /* Key point.<name> = "...; shape 512x62x8": how the point's tensor lies there. False: as it lies here. Ours is [B, tokens, D]
  * where theirs is [D, ...]. */
-static bool channels_first(struct rn_case *c, const char *name, const struct es_tensor *x, double shape[4], int *ndim) {
+static bool channels_first(struct rn_case *c, const char *name, const struct es_tensor *x, double shape[4],
+                           int *ndim) {
     char key[120];
     snprintf(key, sizeof key, "point.%s", name);
     const char *v = rn_get(c, key), *at = v ? strstr(v, "shape ") : NULL;
@@ -42,7 +44,8 @@ static bool channels_first(struct rn_case *c, const char *name, const struct es_
         shape[(*ndim)++] = (double)n;
         rest *= n;
     }
-    return first == x->shape[2] && rest == x->shape[1] && (first != x->shape[1] || *ndim > 2 || strstr(v, "[dim"));
+    return first == x->shape[2] && rest == x->shape[1] &&
+           (first != x->shape[1] || *ndim > 2 || strstr(v, "[dim"));
 }
 
 /* Points inside: shape/<point> of a clip's tensor; stats/<point> per clip mean, population standard deviation, 8 values at
@@ -89,7 +92,8 @@ static void put_buckets(struct rn_case *c, const struct es_beats_config *b) {
         int64_t shape[4];
         if (d->c != c || !rn_glob("rel_bucket*", d->rel) || !rn_read(c, d->path, shape)) continue;
         double *x = rn_hold(c, (size_t)shape[0], sizeof *x);
-        for (int64_t k = 0; k < shape[0]; k++) x[k] = es_k_rel_bucket(k - shape[0] / 2, b->buckets, b->max_distance);
+        for (int64_t k = 0; k < shape[0]; k++)
+            x[k] = es_k_rel_bucket(k - shape[0] / 2, b->buckets, b->max_distance);
         rn_put(c, d->rel, x, shape[0]);
     }
 }
@@ -112,7 +116,8 @@ static void put_embeddings(struct rn_case *c, const struct es_tensor *y) {
         if (clip >= B || every < 1) continue;
         const int64_t rows = (T + every - 1) / every;
         float *x = rn_hold(c, (size_t)(rows * D), sizeof *x);
-        for (int64_t k = 0; k < rows; k++) memcpy(x + k * D, y->data + (clip * T + k * every) * D, (size_t)D * sizeof *x);
+        for (int64_t k = 0; k < rows; k++)
+            memcpy(x + k * D, y->data + (clip * T + k * every) * D, (size_t)D * sizeof *x);
         rn_put_f32(c, d->rel, x, rows * D);
     }
 }
@@ -128,7 +133,8 @@ void rn_case_transformer(struct rn_case *c) {
         rn_skip(c, "no dataset in.features");
         return;
     }
-    if (!rn_transformer_config(c, &n.transformer) || !rn_model_new(c, &m, &n, rn_is(c, "mode", "train"))) return;
+    if (!rn_transformer_config(c, &n.transformer) || !rn_model_new(c, &m, &n, rn_is(c, "mode", "train")))
+        return;
     m.record = rn_has(c, "loss");
     if (n.transformer.arch == ES_ARCH_BEATS) put_buckets(c, &n.transformer.beats);
     rn_model_run(&m, forward, &r);

@@ -42,8 +42,8 @@ static void numbers(const char *text, double *x, double *y) {
     *y = plus ? strtod(plus + 1, NULL) : 0;
 }
 
-static bool one(const char *rule, const struct rn_context *c, const double *a, const double *r, int64_t n, double max_abs,
-                double rel_l2) {
+static bool one(const char *rule, const struct rn_context *c, const double *a, const double *r, int64_t n,
+                double max_abs, double rel_l2) {
     const char *at = strstr(rule, "<=");
     const size_t len = at ? (size_t)(at - rule) : strlen(rule);
     double x = 0, y = 0;
@@ -78,8 +78,8 @@ static bool one(const char *rule, const struct rn_context *c, const double *a, c
     return false; /* a criterion this program does not know never passes */
 }
 
-bool rn_judge(const char *criterion, const struct rn_context *c, const double *a, const double *r, int64_t n, double *max_abs,
-              double *rel_l2) {
+bool rn_judge(const char *criterion, const struct rn_context *c, const double *a, const double *r, int64_t n,
+              double *max_abs, double *rel_l2) {
     double d2 = 0, worst = 0;
     bool ok = true;
     for (int64_t i = 0; i < n; i++) {

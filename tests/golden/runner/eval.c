@@ -8,9 +8,14 @@
 static const struct {
     const char *text, *suffix;
     double tol;
-} kinds[EV_N_KINDS] = {{"abs<=1e-9", "", 1e-9},        {"exact", "#counts", 0},         {"abs<=1e-7", "#efpr", 1e-7},
-                       {"abs<=1e-9", "#levels", 1e-9}, {"abs<=1e-6", "#times", 1e-6},   {"abs<=2e-6", "#times", 2e-6},
-                       {"exact", "", 0},               {"abs<=1e-12", "", 1e-12}};
+} kinds[EV_N_KINDS] = {{"abs<=1e-9", "", 1e-9},
+                       {"exact", "#counts", 0},
+                       {"abs<=1e-7", "#efpr", 1e-7},
+                       {"abs<=1e-9", "#levels", 1e-9},
+                       {"abs<=1e-6", "#times", 1e-6},
+                       {"abs<=2e-6", "#times", 2e-6},
+                       {"exact", "", 0},
+                       {"abs<=1e-12", "", 1e-12}};
 
 /* ---- values */
 static bool plain(const struct js *v) {
@@ -176,7 +181,9 @@ void ev_close(struct ev *e) {
         for (int k = 0; k < i && !twice; k++) twice = e->q[k].where == q->where;
         if (twice) snprintf(rest + strlen(rest), sizeof rest - strlen(rest), "%s", kinds[q->kind].suffix);
         rn_report(e->run, &(struct rn_result){e->file, group, rest, q->n, q->max_abs,
-                                              q->d2 == 0 ? 0 : q->r2 > 0 ? sqrt(q->d2 / q->r2) : HUGE_VAL,
+                                              q->d2 == 0  ? 0
+                                              : q->r2 > 0 ? sqrt(q->d2 / q->r2)
+                                                          : HUGE_VAL,
                                               kinds[q->kind].text, q->pass});
     }
     skip_open(e, e->root, "not computed by this case");
@@ -184,11 +191,14 @@ void ev_close(struct ev *e) {
     js_close(&e->doc);
 }
 
-void ev_report(struct rn *run, const char *file, const char *group, const char *name, enum ev_kind kind, const double *got,
-               const double *want, int64_t n) {
+void ev_report(struct rn *run, const char *file, const char *group, const char *name, enum ev_kind kind,
+               const double *got, const double *want, int64_t n) {
     struct ev_quantity q = {.kind = kind, .pass = true};
     for (int64_t i = 0; i < n; i++) count(&q, got[i], want[i]);
-    rn_report(run, &(struct rn_result){file, group, name, n, q.max_abs, q.d2 == 0 ? 0 : q.r2 > 0 ? sqrt(q.d2 / q.r2) : HUGE_VAL,
+    rn_report(run, &(struct rn_result){file, group, name, n, q.max_abs,
+                                       q.d2 == 0  ? 0
+                                       : q.r2 > 0 ? sqrt(q.d2 / q.r2)
+                                                  : HUGE_VAL,
                                        kinds[kind].text, q.pass});
 }
 
@@ -236,7 +246,8 @@ static int folder_names(struct rn *run, char name[64][200]) {
         char path[1300];
         struct stat st;
         snprintf(path, sizeof path, "%s/%s", run->dir, e->d_name);
-        if (e->d_name[0] != '.' && stat(path, &st) == 0 && S_ISDIR(st.st_mode)) snprintf(name[n++], 200, "%s", e->d_name);
+        if (e->d_name[0] != '.' && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+            snprintf(name[n++], 200, "%s", e->d_name);
     }
     if (d) closedir(d);
     qsort(name, (size_t)n, 200, (int (*)(const void *, const void *))strcmp);

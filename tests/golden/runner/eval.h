@@ -60,8 +60,8 @@ void ev_put_same(struct ev *e, struct js *v, bool same); /* everything below v a
 void ev_input(struct js *v);                             /* everything below; NULL allowed */
 void ev_skip(struct ev *e, struct js *v, const char *why);
 /* A value that is not in a JSON file. */
-void ev_report(struct rn *run, const char *file, const char *group, const char *quantity, enum ev_kind kind, const double *got,
-               const double *want, int64_t n);
+void ev_report(struct rn *run, const char *file, const char *group, const char *quantity, enum ev_kind kind,
+               const double *got, const double *want, int64_t n);
 /* An error where none belongs: everything of v that is open is skipped with its message. True when rc is one. */
 bool ev_error(struct ev *e, struct js *v, int rc, const struct es_err *err);
 
@@ -70,14 +70,16 @@ int ev_class(const struct es_evalset *set, const char *name); /* -1 when there i
 void ev_psds(struct ev *e, const struct es_evalset *set, struct js *block);
 void ev_f1(struct ev *e, const struct es_evalset *set, struct js *block, enum es_f1_kind kind);
 void ev_auroc(struct ev *e, const struct es_evalset *set, struct js *block);
-void ev_blocks(struct ev *e, const struct es_evalset *set, struct js *blocks); /* every block of an object, by its name */
+void ev_blocks(struct ev *e, const struct es_evalset *set,
+               struct js *blocks); /* every block of an object, by its name */
 /* The same on scores and truth, with num_clips and dataset_duration. */
-void ev_set(struct ev *e, const struct es_scores *scores, const struct es_truth *truth, const struct es_evalset_params *p,
-            struct js *blocks);
+void ev_set(struct ev *e, const struct es_scores *scores, const struct es_truth *truth,
+            const struct es_evalset_params *p, struct js *blocks);
 double ev_staircase(const struct es_roc *roc, double x);
 int ev_numbers(struct js *list, double *out, int max);
 /* Scores, truth and durations of a folder. */
-bool ev_load(struct ev *e, const char *scores, const char *truth, const char *durations, struct es_scores **s, struct es_truth **t);
+bool ev_load(struct ev *e, const char *scores, const char *truth, const char *durations, struct es_scores **s,
+             struct es_truth **t);
 /* Events of clips, {clip: [[onset, offset, label(, confidence)], ..]}, in this order for every clip. */
 void ev_events(struct ev *e, const struct es_truth *events, struct js *clips, enum ev_kind times);
 
@@ -94,7 +96,8 @@ void ev_case_filters(struct rn *run, const char *folder);
 void ev_case_bootstrap(struct rn *run, const char *folder);
 void ev_real_boxes(struct rn *run, const char *folder);     /* the boxes and filters of the real folder */
 void ev_pipeline_boxes(struct rn *run, const char *folder); /* the boxes of the pipeline */
-void ev_dcase_filtered(struct ev *e, struct js *want, const struct es_scores *scores, const struct es_truth *truth);
+void ev_dcase_filtered(struct ev *e, struct js *want, const struct es_scores *scores,
+                       const struct es_truth *truth);
 /* The folder of the run whose name fits; NULL when none does. */
 const char *ev_folder(struct rn *run, const char *pattern);
 

@@ -21,19 +21,22 @@ double ev_staircase(const struct es_roc *roc, double x) {
     return y;
 }
 
-static void statistics(struct ev *e, const struct es_evalset *set, struct js *stats, const struct es_f1_params *p) {
+static void statistics(struct ev *e, const struct es_evalset *set, struct js *stats,
+                       const struct es_f1_params *p) {
     struct es_err err = {0};
     struct js *thresholds = js_get(stats, "thresholds");
     ev_input(thresholds);
     for (struct js *c = js_get(stats, "per_class")->first; c; c = c->next) {
         const int k = ev_class(set, c->key);
         struct es_curve *curve = NULL;
-        if (k < 0 || ev_error(e, c, es_curve_new(&curve, set, k, ES_F1_INTERSECTION, p, &err), &err)) continue;
+        if (k < 0 || ev_error(e, c, es_curve_new(&curve, set, k, ES_F1_INTERSECTION, p, &err), &err))
+            continue;
         ev_put(e, js_get(c, "n_ref"), EV_COUNT, (double)curve->n_ref);
         ev_put(e, js_get(c, "t_ref"), EV_VALUE, es_evalset_events_dur_s(set, k));
         struct js *tp = js_get(c, "tps")->first, *fp = js_get(c, "fps")->first, *cts = js_get(c, "cts");
         int64_t i = 0;
-        for (struct js *th = thresholds->first; th && tp && fp; th = th->next, tp = tp->next, fp = fp->next, i++) {
+        for (struct js *th = thresholds->first; th && tp && fp;
+             th = th->next, tp = tp->next, fp = fp->next, i++) {
             const int64_t at = es_curve_at(curve, th->num);
             ev_put(e, tp, EV_COUNT, at < 0 ? 0 : curve->tp[at]);
             ev_put(e, fp, EV_COUNT, at < 0 ? 0 : curve->fp[at]);
@@ -61,7 +64,9 @@ void ev_psds(struct ev *e, const struct es_evalset *set, struct js *block) {
                                .alpha_ct = js_number(jp, "alpha_ct", (double)NAN),
                                .alpha_st = js_number(jp, "alpha_st", (double)NAN),
                                .efpr_max = js_number(jp, "max_efpr", (double)NAN),
-                               .unit_s = strcmp(unit, "hour") == 0 ? 3600 : strcmp(unit, "minute") == 0 ? 60 : 1,
+                               .unit_s = strcmp(unit, "hour") == 0     ? 3600
+                                         : strcmp(unit, "minute") == 0 ? 60
+                                                                       : 1,
                                .non_oracle = js_number(jp, "non_oracle", 0) != 0};
     struct es_psds *psds = NULL;
     ev_input(jp);
@@ -82,7 +87,8 @@ void ev_psds(struct ev *e, const struct es_evalset *set, struct js *block) {
         const struct es_roc *roc = &psds->class_roc[ev_class(set, c->key)];
         struct js *tpr = js_get(c, "tpr");
         ev_put(e, js_get(c, "num_points"), EV_COUNT, (double)roc->n);
-        for (struct js *x = xs ? xs->first : NULL, *y = tpr ? tpr->first : NULL; x && y; x = x->next, y = y->next)
+        for (struct js *x = xs ? xs->first : NULL, *y = tpr ? tpr->first : NULL; x && y;
+             x = x->next, y = y->next)
             ev_put(e, y, EV_VALUE, ev_staircase(roc, x->num));
     }
     struct js *roc = js_get(block, "effective_roc"), *rocs = js_get(block, "single_class_roc");
@@ -99,7 +105,8 @@ void ev_psds(struct ev *e, const struct es_evalset *set, struct js *block) {
     counting.dtc = p.dtc;
     counting.gtc = p.gtc;
     counting.cttc = p.cttc;
-    if (js_get(block, "intermediate_statistics")) statistics(e, set, js_get(block, "intermediate_statistics"), &counting);
+    if (js_get(block, "intermediate_statistics"))
+        statistics(e, set, js_get(block, "intermediate_statistics"), &counting);
     es_psds_free(&psds);
 }
 
@@ -121,7 +128,9 @@ void ev_f1(struct ev *e, const struct es_evalset *set, struct js *block, enum es
     p.offset_collar_rate = js_number(jp, "offset_collar_rate", p.offset_collar_rate);
     p.segment_s = js_number(jp, "segment_length", p.segment_s);
     struct es_f1 *f1 = NULL;
-    if (ev_error(e, block, es_f1_new(&f1, set, kind, &p, js_number(jp, "threshold", (double)NAN), &err), &err)) return;
+    if (ev_error(e, block, es_f1_new(&f1, set, kind, &p, js_number(jp, "threshold", (double)NAN), &err),
+                 &err))
+        return;
     for (int s = 0; s < 2; s++) {
         struct js *side = js_get(block, side_name[s]), *counts = js_get(side, "counts");
         const struct es_f1_value *v = s == 0 ? f1->fixed : f1->best;
@@ -146,8 +155,10 @@ void ev_f1(struct ev *e, const struct es_evalset *set, struct js *block, enum es
 void ev_auroc(struct ev *e, const struct es_evalset *set, struct js *block) {
     static const char *const kind[4] = {"linear", "staircase", "full_linear", "full_staircase"};
     struct es_err err = {0};
-    struct js *jp = js_get(block, "params"), *want = js_get(block, "expected"), *segments = js_get(block, "num_segments");
-    struct es_auroc_params p = {.segment_s = js_number(jp, "segment_length", 1), .fpr_max = js_number(jp, "max_fpr", 0.1)};
+    struct js *jp = js_get(block, "params"), *want = js_get(block, "expected"),
+              *segments = js_get(block, "num_segments");
+    struct es_auroc_params p = {.segment_s = js_number(jp, "segment_length", 1),
+                                .fpr_max = js_number(jp, "max_fpr", 0.1)};
     struct es_auroc *part = NULL, *full = NULL;
     if (js_get(block, "expect_error")) {
         ev_put_same(e, block, es_auroc_new(&part, set, &p, &err) == -ES_EDATA);
@@ -169,7 +180,8 @@ void ev_auroc(struct ev *e, const struct es_evalset *set, struct js *block) {
             const bool mean = strcmp(v->key, "mean") == 0;
             if (k < 0 && !mean) continue;
             const struct es_auroc_class *c = mean ? NULL : &a->classes[k];
-            ev_put(e, v, EV_VALUE, c ? (i % 2 ? c->staircase : c->linear) : (i % 2 ? a->staircase : a->linear));
+            ev_put(e, v, EV_VALUE,
+                   c ? (i % 2 ? c->staircase : c->linear) : (i % 2 ? a->staircase : a->linear));
         }
     }
     for (struct js *c = segments ? segments->first : NULL; c; c = c->next) {
@@ -198,8 +210,8 @@ void ev_blocks(struct ev *e, const struct es_evalset *set, struct js *blocks) {
     }
 }
 
-void ev_set(struct ev *e, const struct es_scores *scores, const struct es_truth *truth, const struct es_evalset_params *p,
-            struct js *blocks) {
+void ev_set(struct ev *e, const struct es_scores *scores, const struct es_truth *truth,
+            const struct es_evalset_params *p, struct js *blocks) {
     struct es_err err = {0};
     struct es_evalset *set = NULL;
     if (!blocks || ev_error(e, blocks, es_evalset_new(&set, scores, truth, p, &err), &err)) return;
@@ -217,7 +229,8 @@ bool ev_load(struct ev *e, const char *scores, const char *truth, const char *du
     *t = NULL;
     int rc = es_scores_load(s, ev_path(e->run, e->folder, scores, p[0]), &err);
     if (rc == 0 && truth)
-        rc = es_truth_load(t, ev_path(e->run, e->folder, truth, p[1]), ev_path(e->run, e->folder, durations, p[2]), &err);
+        rc = es_truth_load(t, ev_path(e->run, e->folder, truth, p[1]),
+                           ev_path(e->run, e->folder, durations, p[2]), &err);
     return !ev_error(e, e->root, rc, &err);
 }
 

@@ -24,7 +24,8 @@ static bool elsewhere(const char *key) {
 }
 
 /* An object by class, with an average under one of several names. */
-static void put_sample(struct ev *e, const struct es_bootstrap *b, const struct es_bootstrap_row *row, int s, struct js *want) {
+static void put_sample(struct ev *e, const struct es_bootstrap *b, const struct es_bootstrap_row *row, int s,
+                       struct js *want) {
     for (struct js *v = want->first; v; v = v->next) {
         const int k = class_of(b, v->key);
         if (k >= 0)
@@ -38,9 +39,11 @@ static void put_interval(struct ev *e, struct js *want, struct es_interval x) {
     ev_put_list(e, want, EV_VALUE, (double[]){x.mean, x.low, x.high}, 3);
 }
 
-static void put_row(struct ev *e, const struct es_bootstrap *b, const struct es_bootstrap_row *row, struct js *want) {
+static void put_row(struct ev *e, const struct es_bootstrap *b, const struct es_bootstrap_row *row,
+                    struct js *want) {
     struct js *values = js_get(want, "values"), *single = js_get(want, "single_class_values");
-    struct js *ci = js_get(want, "confidence_interval_90"), *single_ci = js_get(want, "single_class_confidence_interval_90");
+    struct js *ci = js_get(want, "confidence_interval_90"),
+              *single_ci = js_get(want, "single_class_confidence_interval_90");
     int s = 0;
     for (struct js *v = values ? values->first : NULL; v && s < b->n_samples; v = v->next, s++) {
         if (v->type == JS_OBJECT)
@@ -77,10 +80,12 @@ static struct js *at(struct js *block, const char *key, int i) {
     return v;
 }
 
-static void micro_and_thresholds(struct ev *e, const struct es_evalset *set, const int64_t *index, int n_samples) {
+static void micro_and_thresholds(struct ev *e, const struct es_evalset *set, const int64_t *index,
+                                 int n_samples) {
     struct js *fixed = js_get(e->root, "collar_f1_at_0.5"), *best = js_get(e->root, "collar_best_f1");
     const int64_t n = es_evalset_clips(set);
-    double *micro[2] = {es_alloc((size_t)n_samples + 1, sizeof(double), NULL), es_alloc((size_t)n_samples + 1, sizeof(double), NULL)};
+    double *micro[2] = {es_alloc((size_t)n_samples + 1, sizeof(double), NULL),
+                        es_alloc((size_t)n_samples + 1, sizeof(double), NULL)};
     ES_ASSERT(micro[0] && micro[1]);
     for (int s = 0; s < n_samples; s++) {
         struct es_err err = {0};
@@ -96,7 +101,8 @@ static void micro_and_thresholds(struct ev *e, const struct es_evalset *set, con
             ev_put(e, js_get(at(fixed, "values", s), "micro_average"), EV_VALUE, micro[0][s]);
             ev_put(e, js_get(at(best, "values", s), "micro_average"), EV_VALUE, micro[1][s]);
             for (struct js *x = th ? th->first : NULL; x; x = x->next)
-                if (ev_class(sample, x->key) >= 0) ev_put(e, x, EV_LEVEL, f1->best[ev_class(sample, x->key)].threshold);
+                if (ev_class(sample, x->key) >= 0)
+                    ev_put(e, x, EV_LEVEL, f1->best[ev_class(sample, x->key)].threshold);
         }
         es_f1_free(&f1);
         es_evalset_free(&sample);
@@ -140,11 +146,13 @@ static void samples(struct ev *e, const struct es_evalset *set) {
     es_bootstrap_indices(index, n, p.n_samples, p.seed);
     struct js *drawn = js_get(e->root, "sample_clip_indices"), *ids = js_get(e->root, "clip_ids_sorted");
     for (struct js *s = drawn ? drawn->first : NULL; s; s = s->next)
-        for (struct js *v = s->first; v; v = v->next, i++) ev_put(e, v, EV_COUNT, i < n * p.n_samples ? (double)index[i] : (double)NAN);
+        for (struct js *v = s->first; v; v = v->next, i++)
+            ev_put(e, v, EV_COUNT, i < n * p.n_samples ? (double)index[i] : (double)NAN);
     i = 0;
     for (struct js *v = ids ? ids->first : NULL; v; v = v->next, i++)
         ev_put_same(e, v, i < n && strcmp(v->str, es_evalset_clip_id(set, i)) == 0);
-    if (!ev_error(e, e->root, es_bootstrap_all(&b, set, NULL, "psds1,psds2,collar_f1,mpauc", &p, &err), &err)) {
+    if (!ev_error(e, e->root, es_bootstrap_all(&b, set, NULL, "psds1,psds2,collar_f1,mpauc", &p, &err),
+                  &err)) {
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
             for (int k = 0; k < b->n_rows; k++)
                 if (strcmp(b->rows[k].name, rows[r].row) == 0 && js_get(e->root, rows[r].key))
@@ -163,7 +171,8 @@ void ev_case_bootstrap(struct rn *run, const char *folder) {
     struct es_scores *scores = NULL;
     struct es_truth *truth = NULL;
     struct es_evalset *set = NULL;
-    const char *other = ev_folder(run, "*synthetic*"); /* scores, ground truth and durations are those of case 05 */
+    const char *other =
+        ev_folder(run, "*synthetic*"); /* scores, ground truth and durations are those of case 05 */
     if (!ev_open(&e, run, folder, "expected.json.gz")) return;
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) ev_input(js_get(e.root, inputs[i]));
     generator(&e);
@@ -173,7 +182,8 @@ void ev_case_bootstrap(struct rn *run, const char *folder) {
         snprintf(from, sizeof from, "%s", other);
         int rc = es_scores_load(&scores, ev_path(run, from, "scores.h5", p[0]), &err);
         if (rc == 0)
-            rc = es_truth_load(&truth, ev_path(run, from, "ground_truth.tsv", p[1]), ev_path(run, from, "audio_durations.tsv", p[2]), &err);
+            rc = es_truth_load(&truth, ev_path(run, from, "ground_truth.tsv", p[1]),
+                               ev_path(run, from, "audio_durations.tsv", p[2]), &err);
         if (rc == 0) rc = es_evalset_new(&set, scores, truth, &(struct es_evalset_params){0}, &err);
         if (!ev_error(&e, e.root, rc, &err)) samples(&e, set);
     }

@@ -33,7 +33,8 @@ static int table_of(struct js *c, const char *key, struct es_scores **s, struct 
     }
     ES_TRY(es_scores_new(s, 1, &id, K, classes, true, "scores", err));
     (*s)->own_clips = true;
-    double *edges = es_alloc((size_t)times->n, sizeof *edges, NULL), *values = es_alloc((size_t)(times->n * K), sizeof *values, NULL);
+    double *edges = es_alloc((size_t)times->n, sizeof *edges, NULL),
+           *values = es_alloc((size_t)(times->n * K), sizeof *values, NULL);
     ES_ASSERT(edges && values);
     (*s)->clips[0] = (struct es_scores_clip){.id = (*s)->clips[0].id,
                                              .n_frames = ev_numbers(times, edges, (int)times->n) - 1,
@@ -47,7 +48,8 @@ static int table_of(struct js *c, const char *key, struct es_scores **s, struct 
     return 0;
 }
 
-static void put_table(struct ev *e, const struct es_scores *got, int64_t i_clip, struct js *times, struct js *rows, enum ev_kind kind) {
+static void put_table(struct ev *e, const struct es_scores *got, int64_t i_clip, struct js *times,
+                      struct js *rows, enum ev_kind kind) {
     const struct es_scores_clip *c = &got->clips[i_clip];
     double *column = es_alloc((size_t)c->n_frames + 1, sizeof *column, NULL);
     ES_ASSERT(column);
@@ -87,9 +89,11 @@ static void continuous(struct ev *e, struct js *c) {
     struct es_scores *in = NULL, *out = NULL;
     double length_s[MAX_CLASSES];
     int rc = table_of(c, "input", &in, &err);
-    for (int k = 0; rc == 0 && k < in->n_classes; k++) length_s[k] = of_class(js_get(c, "filter_length_in_sec"), k, "");
+    for (int k = 0; rc == 0 && k < in->n_classes; k++)
+        length_s[k] = of_class(js_get(c, "filter_length_in_sec"), k, "");
     if (rc == 0) rc = es_scores_median_time(&out, in, length_s, &err);
-    if (!ev_error(e, c, rc, &err)) put_table(e, out, 0, js_get(c, "output_timestamps"), js_get(c, "output"), EV_EXACT);
+    if (!ev_error(e, c, rc, &err))
+        put_table(e, out, 0, js_get(c, "output_timestamps"), js_get(c, "output"), EV_EXACT);
     static const char *const inputs[] = {"name", "filter_length_in_sec", "timestamps", "input"};
     for (int i = 0; i < 4; i++) ev_input(js_get(c, inputs[i]));
     es_scores_free(&in);
@@ -121,9 +125,11 @@ static void detection(struct ev *e, struct js *c) {
     ES_ASSERT(box && column);
     int rc = es_csebb_segments_init(&g, frames, &err), k = 0;
     struct js *per_class = js_get(c, "change_detection"), *merged = js_get(c, "merged");
-    for (struct js *w = per_class ? per_class->first : NULL; w && !ev_error(e, c, rc, &err); w = w->next, k++) {
+    for (struct js *w = per_class ? per_class->first : NULL; w && !ev_error(e, c, rc, &err);
+         w = w->next, k++) {
         es_scores_column(in, 0, k, column);
-        es_csebb_detect(&g, frames, in->clips[0].edges_s, column, of_class(js_get(c, "step_filter_length"), k, ""));
+        es_csebb_detect(&g, frames, in->clips[0].edges_s, column,
+                        of_class(js_get(c, "step_filter_length"), k, ""));
         ev_put_list(e, js_get(w, "segment_bounds"), EV_TIME, g.bound, 2 * g.n_events + 2);
         ev_put_list(e, js_get(w, "mean_scores"), EV_VALUE, g.mean, 2 * g.n_events + 1);
         ev_put_list(e, js_get(w, "min_scores"), EV_VALUE, g.min, 2 * g.n_events + 1);
@@ -138,7 +144,8 @@ static void detection(struct ev *e, struct js *c) {
             ev_input(js_get(m, "merge_threshold_rel"));
         }
     }
-    static const char *const inputs[] = {"name", "step_filter_length", "timestamps", "scores", "robust", "about"};
+    static const char *const inputs[] = {"name", "step_filter_length", "timestamps", "scores", "robust",
+                                         "about"};
     for (int i = 0; i < 6; i++) ev_input(js_get(c, inputs[i]));
     es_csebb_segments_fini(&g);
     es_free(&column);
@@ -171,7 +178,8 @@ struct folder {
 static const struct es_evalset_params whole = {.keep_empty = true};
 
 /* PSDS (a number: PSDS1) or collar F1 of boxes as scores. */
-static void put_scored(struct folder *f, const struct es_truth *boxes, double fill, bool durations, struct js *block) {
+static void put_scored(struct folder *f, const struct es_truth *boxes, double fill, bool durations,
+                       struct js *block) {
     struct es_err err = {0};
     struct es_scores *table = NULL;
     struct es_evalset *set = NULL;
@@ -209,7 +217,8 @@ static void given_params(struct folder *f, struct js *want) {
     struct es_truth *boxes = NULL;
     for (int k = 0; k < f->scores->n_classes && k < MAX_CLASSES; k++) {
         const char *name = f->scores->classes[k];
-        p[k] = (struct es_csebb_params){of_class(js_get(want, inputs[0]), k, name), of_class(js_get(want, inputs[1]), k, name),
+        p[k] = (struct es_csebb_params){of_class(js_get(want, inputs[0]), k, name),
+                                        of_class(js_get(want, inputs[1]), k, name),
                                         of_class(js_get(want, inputs[2]), k, name)};
     }
     if (ev_error(&f->e, want, es_csebb_boxes(&boxes, f->scores, p, &err), &err)) return;
@@ -235,7 +244,8 @@ static void put_choice(struct ev *e, struct js *want, const char *name, enum ev_
 }
 
 static void put_selected(struct ev *e, const struct es_tuning *got, struct js *want) {
-    struct js *sel = js_get(want, "selected"), *best = js_get(want, "best_values"), *th = js_get(sel, "detection_threshold");
+    struct js *sel = js_get(want, "selected"), *best = js_get(want, "best_values"),
+              *th = js_get(sel, "detection_threshold");
     for (int k = 0; k < got->n_classes; k++) {
         const char *name = got->class_name[k];
         put_choice(e, js_get(sel, "step_filter_length"), name, EV_COUNT, got->csebb[k].step_filter_s);
@@ -294,7 +304,8 @@ static void tuned_boxes(struct folder *f, const struct es_evalset *set, struct j
         put_scored(f, boxes, -HUGE_VAL, false, js_get(want, "psds1_after"));
         rc = es_scores_from_events(&table, boxes, f->scores, NULL, -HUGE_VAL, &err);
         if (rc == 0) rc = es_evalset_new(&after, table, f->truth, &whole, &err);
-        if (!ev_error(&f->e, want, rc, &err)) put_f_at(&f->e, after, got->threshold, js_get(want, "collar_f1_at_selected_thresholds"));
+        if (!ev_error(&f->e, want, rc, &err))
+            put_f_at(&f->e, after, got->threshold, js_get(want, "collar_f1_at_selected_thresholds"));
         es_evalset_free(&after);
         es_scores_free(&table);
     }
@@ -308,7 +319,8 @@ static void grid_table(struct folder *f, const struct es_evalset *set, struct js
     struct es_tuning *by[2] = {NULL, NULL};
     const struct es_csebb_grid grid = es_csebb_grid_package();
     int rc = 0, s = 0;
-    for (int i = 0; i < 2 && rc == 0; i++) rc = es_tune_csebb_all(&by[i], set, NULL, &grid, i ? ES_TUNE_COLLAR_F1 : ES_TUNE_PSDS, true, &err);
+    for (int i = 0; i < 2 && rc == 0; i++)
+        rc = es_tune_csebb_all(&by[i], set, NULL, &grid, i ? ES_TUNE_COLLAR_F1 : ES_TUNE_PSDS, true, &err);
     if (!ev_error(&f->e, list, rc, &err))
         for (struct js *g = list->first; g && s < by[0]->n_settings; g = g->next, s++) {
             const struct es_csebb_params *p = &by[0]->setting[s];
@@ -318,8 +330,10 @@ static void grid_table(struct folder *f, const struct es_evalset *set, struct js
             ev_put(&f->e, js_get(g, "merge_threshold_abs"), EV_COUNT, p->merge_abs);
             ev_put(&f->e, js_get(g, "merge_threshold_rel"), EV_COUNT, p->merge_rel);
             for (int k = 0; k < K; k++) {
-                ev_put(&f->e, js_get(js_get(g, "single_class_psds1"), by[0]->class_name[k]), EV_VALUE, by[0]->value[s * K + k]);
-                ev_put(&f->e, js_get(js_get(g, "best_collar_f1"), by[0]->class_name[k]), EV_VALUE, by[1]->value[s * K + k]);
+                ev_put(&f->e, js_get(js_get(g, "single_class_psds1"), by[0]->class_name[k]), EV_VALUE,
+                       by[0]->value[s * K + k]);
+                ev_put(&f->e, js_get(js_get(g, "best_collar_f1"), by[0]->class_name[k]), EV_VALUE,
+                       by[1]->value[s * K + k]);
                 macro += by[1]->value[s * K + k] / K;
             }
             ev_put(&f->e, js_get(g, "macro_best_collar_f1"), EV_VALUE, macro);
@@ -333,7 +347,8 @@ static void given_filter(struct folder *f, struct js *want) {
     double length_s[MAX_CLASSES];
     struct js *length = js_get(want, "filter_length_in_sec"), *clips = js_get(want, "filtered_clips"),
               *frames = js_get(want, "num_output_frames");
-    for (int k = 0; k < f->scores->n_classes && k < MAX_CLASSES; k++) length_s[k] = of_class(length, k, f->scores->classes[k]);
+    for (int k = 0; k < f->scores->n_classes && k < MAX_CLASSES; k++)
+        length_s[k] = of_class(length, k, f->scores->classes[k]);
     ev_input(length);
     if (ev_error(&f->e, want, es_scores_median_time(&out, f->scores, length_s, &err), &err)) return;
     for (int64_t i = 0; i < out->n_clips; i++) {
@@ -403,10 +418,14 @@ void ev_real_boxes(struct rn *run, const char *folder) {
 }
 
 /* ---- the pipeline: boxes of the DESED classes, seconds of the others */
-static void pipeline_scored(struct ev *e, const struct es_scores *table, const struct es_truth *truth, struct js *block) {
+static void pipeline_scored(struct ev *e, const struct es_scores *table, const struct es_truth *truth,
+                            struct js *block) {
     struct es_err err = {0};
     struct es_evalset *set = NULL;
-    if (!block || ev_error(e, block, es_evalset_new(&set, table, truth, &(struct es_evalset_params){.subset = true}, &err), &err)) return;
+    if (!block ||
+        ev_error(e, block,
+                 es_evalset_new(&set, table, truth, &(struct es_evalset_params){.subset = true}, &err), &err))
+        return;
     ev_psds(e, set, block);
     es_evalset_free(&set);
 }
@@ -422,13 +441,16 @@ static void pipeline_table(struct ev *e, const struct es_scores *table, struct j
         int frame = 0;
         ev_input(id);
         ev_put_list(e, js_get(want, "timestamps"), EV_TIME, clip->edges_s, clip->n_frames + 1);
-        for (struct js *row = rows ? rows->first : NULL; row && frame < clip->n_frames; row = row->next, frame++)
-            ev_put_list(e, row, EV_VALUE, (const double *)clip->values + (int64_t)frame * table->n_classes, table->n_classes);
+        for (struct js *row = rows ? rows->first : NULL; row && frame < clip->n_frames;
+             row = row->next, frame++)
+            ev_put_list(e, row, EV_VALUE, (const double *)clip->values + (int64_t)frame * table->n_classes,
+                        table->n_classes);
     }
 }
 
-static int pipeline_grid(struct folder *f, const struct es_truth *soft, struct js *want, struct es_tuning **got, struct es_truth **boxes,
-                         struct es_scores *tables[2], struct es_err *err) {
+static int pipeline_grid(struct folder *f, const struct es_truth *soft, struct js *want,
+                         struct es_tuning **got, struct es_truth **boxes, struct es_scores *tables[2],
+                         struct es_err *err) {
     struct es_evalset *set = NULL;
     struct es_csebb_params p[MAX_CLASSES];
     struct grid_numbers x;
@@ -437,7 +459,8 @@ static int pipeline_grid(struct folder *f, const struct es_truth *soft, struct j
     (void)soft;
     const struct es_csebb_grid grid = grid_of(js_get(want, "grid"), &x);
     ES_TRY(es_evalset_new(&set, f->scores, f->truth, &(struct es_evalset_params){.subset = true}, err));
-    const int rc = es_tune_csebb_all(got, set, NULL, &grid, ES_TUNE_PSDS, js_number(want, "classwise", 0) != 0, err);
+    const int rc =
+        es_tune_csebb_all(got, set, NULL, &grid, ES_TUNE_PSDS, js_number(want, "classwise", 0) != 0, err);
     es_evalset_free(&set);
     ES_TRY(rc);
     bool tuned[MAX_CLASSES] = {false};
@@ -475,7 +498,8 @@ static void pipeline_case(struct folder *f, const struct es_truth *soft, struct 
         pipeline_table(&f->e, tables[1], js_get(want, "csebbs_score_table_first_clip"));
         pipeline_scored(&f->e, tables[0], f->truth, js_get(want, "psds1_boxes_minus_inf"));
         pipeline_scored(&f->e, tables[1], f->truth, js_get(want, "psds1_fill_zero_with_segment_scores"));
-        rc = es_maestro_join(&joined, &hard, tables[1], soft, &(struct es_maestro_params){.subset = true}, &err);
+        rc = es_maestro_join(&joined, &hard, tables[1], soft, &(struct es_maestro_params){.subset = true},
+                             &err);
         if (rc == 0) rc = es_evalset_new(&set, joined, hard, &(struct es_evalset_params){0}, &err);
         if (auroc && !ev_error(&f->e, auroc, rc, &err)) ev_auroc(&f->e, set, auroc);
     }
@@ -493,7 +517,8 @@ void ev_pipeline_boxes(struct rn *run, const char *folder) {
     struct es_truth *soft = NULL;
     char p[2][1200];
     if (!ev_open(&f.e, run, folder, "expected_csebbs.json.gz")) return;
-    if (ev_load(&f.e, "scores_unprocessed.h5", "desed_ground_truth.tsv", "desed_audio_durations.tsv", &f.scores, &f.truth)) {
+    if (ev_load(&f.e, "scores_unprocessed.h5", "desed_ground_truth.tsv", "desed_audio_durations.tsv",
+                &f.scores, &f.truth)) {
         int rc = es_truth_load(&soft, ev_path(run, folder, "maestro_clip_soft_labels.tsv.gz", p[0]),
                                ev_path(run, folder, "maestro_file_durations.tsv", p[1]), &err);
         if (!ev_error(&f.e, f.e.root, rc, &err))

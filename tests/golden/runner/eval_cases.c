@@ -18,7 +18,8 @@ static void describe(struct ev *e) {
 /* Names in a list against those of a table. */
 static void put_names(struct ev *e, struct js *list, char *const *name, int n) {
     int i = 0;
-    for (struct js *v = list ? list->first : NULL; v; v = v->next, i++) ev_put_same(e, v, i < n && strcmp(v->str, name[i]) == 0);
+    for (struct js *v = list ? list->first : NULL; v; v = v->next, i++)
+        ev_put_same(e, v, i < n && strcmp(v->str, name[i]) == 0);
 }
 
 /* ---- real folder */
@@ -33,14 +34,16 @@ void ev_case_real_folder(struct rn *run, const char *folder) {
         double half[MAX_CLASSES];
         put_names(&e, js_get(e.root, "classes"), scores->classes, scores->n_classes);
         ev_set(&e, scores, truth, &(struct es_evalset_params){.keep_empty = true}, e.root);
-        for (struct js *b = e.root->first; b; b = b->next) { /* events_at_threshold_<x>: sorted by onset, offset, class */
+        for (struct js *b = e.root->first; b;
+             b = b->next) { /* events_at_threshold_<x>: sorted by onset, offset, class */
             if (strncmp(b->key, "events_at_threshold_", 20) != 0 || scores->n_classes > MAX_CLASSES) continue;
             for (int k = 0; k < scores->n_classes; k++) half[k] = strtod(b->key + 20, NULL);
             if (ev_error(&e, b, es_events_decode(&events, scores, half, false, &err), &err)) continue;
             for (int64_t i = 1; i < events->n_events; i++) /* insertion sort: tens of events a clip */
                 for (int64_t k = i; k > 0; k--) {
                     struct es_truth_event *x = &events->events[k - 1], *y = &events->events[k], swap = *x;
-                    const char *lx = es_names_get(events->labels, x->label), *ly = es_names_get(events->labels, y->label);
+                    const char *lx = es_names_get(events->labels, x->label),
+                               *ly = es_names_get(events->labels, y->label);
                     if (x->clip != y->clip || x->onset_s < y->onset_s ||
                         (x->onset_s == y->onset_s &&
                          (x->offset_s < y->offset_s || (x->offset_s == y->offset_s && strcmp(lx, ly) <= 0))))
@@ -59,16 +62,22 @@ void ev_case_real_folder(struct rn *run, const char *folder) {
 }
 
 /* ---- with and without the clips that have no event */
-static void with_and_without_empty(struct ev *e, const struct es_scores *scores, const struct es_truth *truth) {
+static void with_and_without_empty(struct ev *e, const struct es_scores *scores,
+                                   const struct es_truth *truth) {
     ev_set(e, scores, truth, &(struct es_evalset_params){0}, js_get(e->root, "clips_without_events_dropped"));
     ev_set(e, scores, truth, &(struct es_evalset_params){.keep_empty = true}, js_get(e->root, "all_clips"));
 }
 
-static void put_clips(struct ev *e, const struct es_scores *scores, const struct es_truth *truth, bool all, const char *key) {
+static void put_clips(struct ev *e, const struct es_scores *scores, const struct es_truth *truth, bool all,
+                      const char *key) {
     struct es_evalset *set = NULL;
     struct es_err err = {0};
     struct js *v = js_get(e->root, key);
-    if (!v || ev_error(e, v, es_evalset_new(&set, scores, truth, &(struct es_evalset_params){.keep_empty = all}, &err), &err)) return;
+    if (!v ||
+        ev_error(e, v,
+                 es_evalset_new(&set, scores, truth, &(struct es_evalset_params){.keep_empty = all}, &err),
+                 &err))
+        return;
     ev_put(e, v, EV_COUNT, (double)es_evalset_clips(set));
     es_evalset_free(&set);
 }
@@ -79,7 +88,8 @@ void ev_case_many_ties(struct rn *run, const char *folder) {
     struct es_err err = {0};
     struct es_scores *scores = NULL;
     struct es_truth *truth = NULL;
-    const char *other = ev_folder(run, "*operating_points*"); /* ground truth and durations are those of case 02 */
+    const char *other =
+        ev_folder(run, "*operating_points*"); /* ground truth and durations are those of case 02 */
     if (!ev_open(&e, run, folder, "expected.json.gz")) return;
     describe(&e);
     if (!other) {
@@ -87,8 +97,8 @@ void ev_case_many_ties(struct rn *run, const char *folder) {
     } else {
         int rc = es_scores_load(&scores, ev_path(run, folder, "scores.h5", p[0]), &err);
         if (rc == 0)
-            rc = es_truth_load(&truth, ev_path(run, other, "ground_truth.tsv", p[1]), ev_path(run, other, "audio_durations.tsv", p[2]),
-                               &err);
+            rc = es_truth_load(&truth, ev_path(run, other, "ground_truth.tsv", p[1]),
+                               ev_path(run, other, "audio_durations.tsv", p[2]), &err);
         if (!ev_error(&e, e.root, rc, &err)) {
             put_names(&e, js_get(e.root, "classes"), scores->classes, scores->n_classes);
             put_clips(&e, scores, truth, true, "num_clips_all");
@@ -100,7 +110,6 @@ void ev_case_many_ties(struct rn *run, const char *folder) {
     es_scores_free(&scores);
     ev_close(&e);
 }
-
 
 void ev_case_synthetic(struct rn *run, const char *folder) {
     struct ev e;
@@ -125,7 +134,8 @@ static void compare_filtered(struct rn *run, const char *folder, const struct es
     struct es_err err = {0};
     struct es_scores *want = NULL;
     snprintf(file, sizeof file, "%s/expected_median_filtered_some_clips.h5", folder);
-    if (es_scores_load(&want, ev_path(run, folder, "expected_median_filtered_some_clips.h5", path), &err) < 0) {
+    if (es_scores_load(&want, ev_path(run, folder, "expected_median_filtered_some_clips.h5", path), &err) <
+        0) {
         rn_report_skip(run, file, "-", "*", err.msg);
         return;
     }
@@ -133,7 +143,8 @@ static void compare_filtered(struct rn *run, const char *folder, const struct es
         const struct es_scores_clip *w = &want->clips[i];
         int64_t j = 0;
         while (j < got->n_clips && strcmp(got->clips[j].id, w->id) != 0) j++;
-        const bool there = j < got->n_clips && got->clips[j].n_frames == w->n_frames && got->n_classes == want->n_classes;
+        const bool there =
+            j < got->n_clips && got->clips[j].n_frames == w->n_frames && got->n_classes == want->n_classes;
         const int64_t n = (int64_t)w->n_frames * want->n_classes;
         double *a = es_alloc((size_t)n, sizeof *a, NULL), *b = es_alloc((size_t)n, sizeof *b, NULL);
         ES_ASSERT(a && b);
@@ -145,7 +156,8 @@ static void compare_filtered(struct rn *run, const char *folder, const struct es
         snprintf(name, sizeof name, "scores/%s", w->id);
         ev_report(run, file, ".", name, EV_EXACT, a, b, n);
         snprintf(name, sizeof name, "timestamps/%s", w->id);
-        if (there) ev_report(run, file, ".", name, EV_EXACT, got->clips[j].edges_s, w->edges_s, w->n_frames + 1);
+        if (there)
+            ev_report(run, file, ".", name, EV_EXACT, got->clips[j].edges_s, w->edges_s, w->n_frames + 1);
         es_free(&a);
         es_free(&b);
     }
@@ -160,20 +172,22 @@ static void joined_truth(struct ev *e, const struct es_truth *truth, struct js *
         for (struct js *v = r->first; v; v = v->next) {
             if (v->settled) continue;
             int64_t i = 0;
-            while (i < truth->n_events &&
-                   (truth->events[i].clip != clip || fabs(truth->events[i].onset_s - v->first->num) > 1e-9 ||
-                    fabs(truth->events[i].offset_s - v->first->next->num) > 1e-9 ||
-                    strcmp(es_names_get(truth->labels, truth->events[i].label), v->first->next->next->str) != 0))
+            while (
+                i < truth->n_events &&
+                (truth->events[i].clip != clip || fabs(truth->events[i].onset_s - v->first->num) > 1e-9 ||
+                 fabs(truth->events[i].offset_s - v->first->next->num) > 1e-9 ||
+                 strcmp(es_names_get(truth->labels, truth->events[i].label), v->first->next->next->str) != 0))
                 i++;
             ev_put(e, v->first, EV_VALUE, i < truth->n_events ? truth->events[i].onset_s : (double)NAN);
-            ev_put(e, v->first->next, EV_VALUE, i < truth->n_events ? truth->events[i].offset_s : (double)NAN);
+            ev_put(e, v->first->next, EV_VALUE,
+                   i < truth->n_events ? truth->events[i].offset_s : (double)NAN);
             ev_put_same(e, v->first->next->next, i < truth->n_events && n == r->n);
         }
     }
 }
 
-static void maestro(struct ev *e, const struct es_scores *scores, const struct es_truth *soft, struct js *all, const char *name,
-                    bool positive_only) {
+static void maestro(struct ev *e, const struct es_scores *scores, const struct es_truth *soft, struct js *all,
+                    const char *name, bool positive_only) {
     struct es_err err = {0};
     struct es_scores *joined = NULL;
     struct es_truth *truth = NULL;
@@ -209,14 +223,16 @@ static void maestro_clips(struct ev *e, const struct es_truth *soft, struct js *
     int64_t n_positive = 0;
     for (int64_t i = 0; i < soft->n_events; i++) {
         const int k = es_class_find(es_names_get(soft->labels, soft->events[i].label));
-        if (soft->events[i].confidence > 0.5 && k >= 0 && es_classes[k].mpauc) positive[soft->events[i].clip] = true;
+        if (soft->events[i].confidence > 0.5 && k >= 0 && es_classes[k].mpauc)
+            positive[soft->events[i].clip] = true;
     }
     for (int64_t i = 0; i < n; i++) n_positive += positive[i];
     ev_put(e, js_get(want, "num_clips_all"), EV_COUNT, (double)n);
     ev_put(e, js_get(want, "num_clips_in_label_file"), EV_COUNT, (double)n);
     ev_put(e, js_get(want, "num_clips_with_positive_eval_label"), EV_COUNT, (double)n_positive);
     struct js *ids = js_get(want, "clip_ids_all"), *without = js_get(want, "clips_without_positive");
-    for (struct js *v = ids ? ids->first : NULL; v; v = v->next) ev_put_same(e, v, es_names_find(soft->clips, v->str) >= 0);
+    for (struct js *v = ids ? ids->first : NULL; v; v = v->next)
+        ev_put_same(e, v, es_names_find(soft->clips, v->str) >= 0);
     for (struct js *v = without ? without->first : NULL; v; v = v->next) {
         const int64_t i = es_names_find(soft->clips, v->str);
         ev_put_same(e, v, i >= 0 && !positive[i] && without->n == n - n_positive);
@@ -248,7 +264,8 @@ static void all_classes(struct rn *run, const char *folder) {
     struct es_truth *truth = NULL;
     if (!ev_open(&e, run, folder, "expected_27_classes.json.gz")) return;
     describe(&e);
-    if (ev_load(&e, "scores_unprocessed.h5", "ground_truth_27_classes.tsv", "audio_durations_27_classes.tsv", &scores, &truth)) {
+    if (ev_load(&e, "scores_unprocessed.h5", "ground_truth_27_classes.tsv", "audio_durations_27_classes.tsv",
+                &scores, &truth)) {
         put_names(&e, js_get(e.root, "classes"), scores->classes, scores->n_classes);
         ev_set(&e, scores, truth, &(struct es_evalset_params){.keep_empty = true}, e.root);
     }
@@ -266,7 +283,8 @@ void ev_case_pipeline(struct rn *run, const char *folder) {
     int window[MAX_CLASSES];
     if (!ev_open(&e, run, folder, "expected.json.gz")) return;
     describe(&e);
-    bool ok = ev_load(&e, "scores_unprocessed.h5", "desed_ground_truth.tsv", "desed_audio_durations.tsv", &scores, &truth);
+    bool ok = ev_load(&e, "scores_unprocessed.h5", "desed_ground_truth.tsv", "desed_audio_durations.tsv",
+                      &scores, &truth);
     if (ok) {
         struct js *w = js_get(e.root, "median_window_frames");
         int k = 0;
@@ -294,10 +312,12 @@ void ev_case_pipeline(struct rn *run, const char *folder) {
             maestro_clips(&e, soft, m);
             maestro(&e, scores, soft, m, "unprocessed__clips_with_positive_label_only", true);
             maestro(&e, scores, soft, m, "unprocessed__all_clips", false);
-            maestro(&e, filtered, soft, m, "class_wise_median_filtered__clips_with_positive_label_only", true);
+            maestro(&e, filtered, soft, m, "class_wise_median_filtered__clips_with_positive_label_only",
+                    true);
             maestro(&e, filtered, soft, m, "class_wise_median_filtered__all_clips", false);
             struct js *v = js_get(m, "validation_step_style");
-            if (!ev_error(&e, v, es_maestro_clips(&clips, soft, &err), &err)) ev_set(&e, filtered, clips, &subset, v);
+            if (!ev_error(&e, v, es_maestro_clips(&clips, soft, &err), &err))
+                ev_set(&e, filtered, clips, &subset, v);
         }
     }
     es_truth_free(&clips);
@@ -355,7 +375,8 @@ static int inline_open(struct inline_case *c, struct js *input, struct es_err *e
     for (struct js *v = js_get(input, "ground_truth")->first; v; v = v->next) {
         ES_TRY(es_truth_clip(c->truth, v->key, err));
         for (struct js *x = v->first; x; x = x->next)
-            ES_TRY(es_truth_event(c->truth, v->key, x->first->next->next->str, x->first->num, x->first->next->num, 1, row++, err));
+            ES_TRY(es_truth_event(c->truth, v->key, x->first->next->next->str, x->first->num,
+                                  x->first->next->num, 1, row++, err));
     }
     for (struct js *v = js_get(input, "audio_durations")->first; v; v = v->next)
         ES_TRY(es_truth_duration(c->truth, v->key, v->num, err));
@@ -385,7 +406,8 @@ static bool spoiled(const char *name, bool *known) {
     struct es_psds_params p = es_psds1_params();
     struct es_err err = {0};
     *known = true;
-    if (strcmp(name, "gap_between_frames") == 0) { /* a folder of scores whose second frame does not begin where the first ends */
+    if (strcmp(name, "gap_between_frames") ==
+        0) { /* a folder of scores whose second frame does not begin where the first ends */
         char dir[64], file[128];
         snprintf(dir, sizeof dir, "/tmp/earshot-golden-gap-%d", (int)getpid());
         snprintf(file, sizeof file, "%s/a.tsv", dir);
@@ -422,7 +444,8 @@ static bool spoiled(const char *name, bool *known) {
 }
 
 static void inputs_of(struct js *v) {
-    static const char *const keys[] = {"name", "about", "input", "options", "psds_params", "reference_exception"};
+    static const char *const keys[] = {"name",    "about",       "input",
+                                       "options", "psds_params", "reference_exception"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) ev_input(js_get(v, keys[i]));
 }
 

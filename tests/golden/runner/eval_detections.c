@@ -32,7 +32,8 @@ static void point(struct ev *e, const struct es_operating *o, struct js *want, c
     const int i = point_at(o, strtod(want->key, NULL));
     if (i < 0) return;
     const struct es_operating_point *p = &o->points[i];
-    struct js *tp = js_get(want, "tp_ratio"), *fp = js_get(want, "fp_rate_per_hour"), *counts = js_get(want, "counts");
+    struct js *tp = js_get(want, "tp_ratio"), *fp = js_get(want, "fp_rate_per_hour"),
+              *counts = js_get(want, "counts");
     for (struct js *v = tp ? tp->first : NULL; v; v = v->next)
         if (class_of(o, v->key) >= 0) ev_put(e, v, EV_VALUE, p->tp_ratio[class_of(o, v->key)]);
     for (struct js *v = fp ? fp->first : NULL; v; v = v->next)
@@ -59,7 +60,9 @@ static void operating_psds(struct ev *e, const struct es_operating *o, struct js
     struct es_psds *psds = NULL;
     const double st = js_number(jp, "alpha_st", (double)NAN), ct = js_number(jp, "alpha_ct", (double)NAN);
     ev_input(jp);
-    if (ev_error(e, block, es_operating_psds(&psds, o, ct, st, js_number(jp, "max_efpr", (double)NAN), &err), &err)) return;
+    if (ev_error(e, block, es_operating_psds(&psds, o, ct, st, js_number(jp, "max_efpr", (double)NAN), &err),
+                 &err))
+        return;
     ev_put(e, js_get(block, "psds"), EV_VALUE, psds->value);
     ev_put(e, js_get(block, "num_operating_points"), EV_COUNT, o->n_points);
     struct js *names = js_get(block, "classes");
@@ -72,7 +75,8 @@ static void operating_psds(struct ev *e, const struct es_operating *o, struct js
         ev_put(e, y, EV_VALUE, ev_staircase(&psds->roc, x->num));
     struct js *curves = js_get(block, "single_class_roc_at"), *areas = js_get(block, "single_class_area");
     for (struct js *c = curves ? curves->first : NULL; c; c = c->next)
-        for (struct js *x = xs ? xs->first : NULL, *y = c->first; x && y && class_of(o, c->key) >= 0; x = x->next, y = y->next)
+        for (struct js *x = xs ? xs->first : NULL, *y = c->first; x && y && class_of(o, c->key) >= 0;
+             x = x->next, y = y->next)
             ev_put(e, y, EV_VALUE, ev_staircase(&psds->class_roc[class_of(o, c->key)], x->num));
     for (struct js *v = areas ? areas->first : NULL; v; v = v->next)
         if (class_of(o, v->key) >= 0) ev_put(e, v, EV_VALUE, psds->class_value[class_of(o, v->key)]);
@@ -124,7 +128,8 @@ static int add_points(struct es_operating *o, const struct points *from, bool ha
 }
 
 /* Blocks of both versions: PSDS with their parameters, macro F1 by name or with its threshold. */
-static void versions(struct ev *e, const struct es_truth *truth, const struct points *from, struct js *above) {
+static void versions(struct ev *e, const struct es_truth *truth, const struct points *from,
+                     struct js *above) {
     for (int version = 0; version < 2; version++) {
         struct js *blocks = js_get(above, version_name[version]);
         for (struct js *b = blocks ? blocks->first : NULL; b; b = b->next) {
@@ -169,7 +174,8 @@ static void rates(struct ev *e, const struct es_sedeval_value *v, struct js *wan
                {"count", "Nref", (double)v->n_ref},
                {"count", "Nsys", (double)v->n_sys}};
     for (size_t i = 0; i < sizeof row / sizeof *row; i++)
-        ev_put(e, js_get(js_get(want, row[i].part), row[i].key), strcmp(row[i].part, "count") == 0 ? EV_COUNT : EV_VALUE, row[i].got);
+        ev_put(e, js_get(js_get(want, row[i].part), row[i].key),
+               strcmp(row[i].part, "count") == 0 ? EV_COUNT : EV_VALUE, row[i].got);
 }
 
 static void sedeval(struct ev *e, const struct es_sedeval *v, struct js *want) {
@@ -183,7 +189,8 @@ static void sedeval(struct ev *e, const struct es_sedeval *v, struct js *want) {
     }
 }
 
-static void both_sedeval(struct ev *e, const struct es_truth *truth, const struct es_truth *events, struct js *above) {
+static void both_sedeval(struct ev *e, const struct es_truth *truth, const struct es_truth *events,
+                         struct js *above) {
     struct es_err err = {0};
     struct es_sedeval *v = NULL;
     const struct es_sedeval_params p = es_sedeval_params_default();
@@ -206,11 +213,12 @@ void ev_case_operating_points(struct rn *run, const char *folder) {
     struct es_err err = {0};
     struct es_truth *truth = NULL, *events = NULL;
     if (!ev_open(&e, run, folder, "expected.json")) return;
-    int rc = es_truth_load(&truth, ev_path(run, folder, "ground_truth.tsv", p[0]), ev_path(run, folder, "audio_durations.tsv", p[1]),
-                           &err);
+    int rc = es_truth_load(&truth, ev_path(run, folder, "ground_truth.tsv", p[0]),
+                           ev_path(run, folder, "audio_durations.tsv", p[1]), &err);
     if (rc == 0) rc = es_events_load(&events, ev_path(run, folder, "detections_th0.5.tsv.gz", p[2]), &err);
     if (!ev_error(&e, e.root, rc, &err)) {
-        const struct points from = {.path = ev_path(run, folder, "detections_at_operating_points.tsv.gz", p[3]), .at_half = events};
+        const struct points from = {
+            .path = ev_path(run, folder, "detections_at_operating_points.tsv.gz", p[3]), .at_half = events};
         struct es_operating *o = NULL;
         const struct es_operating_params any = {0.5, 0.5, 0.3, ES_OPERATING_030};
         versions(&e, truth, &from, e.root);
@@ -267,7 +275,8 @@ void ev_case_psds_eval_data(struct rn *run, const char *folder) {
         struct es_truth *truth = NULL;
         struct js *blocks = js_get(e.root, merged ? "full_merged_ground_truth" : "full");
         ev_path(run, folder, merged ? "ground_truth_merged.tsv.gz" : "ground_truth.tsv.gz", p[2]);
-        if (blocks && !ev_error(&e, blocks, es_truth_load(&truth, p[2], p[1], &err), &err)) versions(&e, truth, &from, blocks);
+        if (blocks && !ev_error(&e, blocks, es_truth_load(&truth, p[2], p[1], &err), &err))
+            versions(&e, truth, &from, blocks);
         free_truth(&truth);
     }
     ev_input(js_get(e.root, "case"));
@@ -276,7 +285,8 @@ void ev_case_psds_eval_data(struct rn *run, const char *folder) {
 }
 
 /* The part of the synthetic case that goes through DCASE's frame median and decoding. */
-void ev_dcase_filtered(struct ev *e, struct js *want, const struct es_scores *scores, const struct es_truth *truth) {
+void ev_dcase_filtered(struct ev *e, struct js *want, const struct es_scores *scores,
+                       const struct es_truth *truth) {
     struct es_err err = {0};
     struct es_scores *filtered = NULL;
     struct es_truth *at_half = NULL;
@@ -284,10 +294,12 @@ void ev_dcase_filtered(struct ev *e, struct js *want, const struct es_scores *sc
     struct js *numbers = js_get(want, "num_detections");
     int window[MAX_CLASSES], k = 0;
     double level[MAX_CLASSES];
-    for (struct js *w = windows ? windows->first : NULL; w && k < MAX_CLASSES; w = w->next) window[k++] = (int)w->num;
+    for (struct js *w = windows ? windows->first : NULL; w && k < MAX_CLASSES; w = w->next)
+        window[k++] = (int)w->num;
     ev_input(windows);
     ev_input(thresholds);
-    if (k != scores->n_classes || ev_error(e, want, es_scores_median(&filtered, scores, window, &err), &err)) return;
+    if (k != scores->n_classes || ev_error(e, want, es_scores_median(&filtered, scores, window, &err), &err))
+        return;
     for (int i = 0; i < k; i++) level[i] = 0.5;
     if (!ev_error(e, want, es_events_decode(&at_half, filtered, level, true, &err), &err)) {
         const struct points from = {.scores = filtered, .at_half = at_half};
@@ -316,13 +328,14 @@ struct hear {
     double *time_ms;
 };
 
-static int hear_decode(struct hear *h, const char *clip, double threshold, double filter_ms, double dur_ms, struct es_truth *events,
-                       struct es_err *err) {
+static int hear_decode(struct hear *h, const char *clip, double threshold, double filter_ms, double dur_ms,
+                       struct es_truth *events, struct es_err *err) {
     char path[300], id[200];
-    const int n = h->n_frames, K = (int)h->label.n, w = es_events_hear_window(filter_ms, n > 1 ? h->time_ms[1] - h->time_ms[0] : 1);
+    const int n = h->n_frames, K = (int)h->label.n,
+              w = es_events_hear_window(filter_ms, n > 1 ? h->time_ms[1] - h->time_ms[0] : 1);
     float *scores = es_alloc((size_t)n * (size_t)K, sizeof *scores, NULL);
-    double *x = es_alloc(4 * (size_t)n + (size_t)w + 8, sizeof *x, NULL), *y = x + n, *on = y + n, *off = on + n / 2 + 1,
-           *ws = off + n / 2 + 1;
+    double *x = es_alloc(4 * (size_t)n + (size_t)w + 8, sizeof *x, NULL), *y = x + n, *on = y + n,
+           *off = on + n / 2 + 1, *ws = off + n / 2 + 1;
     ES_ASSERT(scores && x);
     snprintf(path, sizeof path, "/scores/%s", clip);
     const char *dot = strrchr(clip, '.');
@@ -353,7 +366,9 @@ static void hear_events(struct ev *e, const struct es_truth *events, const char 
         for (int64_t i = 0; i < events->n_events; i++) {
             const struct es_truth_event *x = &events->events[i];
             if (x->clip != clip || strcmp(es_names_get(events->labels, x->label), label->str) != 0) continue;
-            if (best < 0 || fabs(x->onset_s * 1000 - start->num) < fabs(events->events[best].onset_s * 1000 - start->num)) best = i;
+            if (best < 0 ||
+                fabs(x->onset_s * 1000 - start->num) < fabs(events->events[best].onset_s * 1000 - start->num))
+                best = i;
         }
         ev_put(e, start, EV_TIME, best < 0 ? (double)NAN : events->events[best].onset_s * 1000);
         ev_put(e, end, EV_TIME, best < 0 ? (double)NAN : events->events[best].offset_s * 1000);
@@ -383,7 +398,8 @@ done:
 
 static void hear_result(struct ev *e, struct hear *h, const struct es_truth *truth, struct js *r) {
     struct es_err err = {0};
-    struct js *pp = js_get(r, "post_processing"), *numbers = js_get(r, "num_events"), *scores = js_get(r, "scores");
+    struct js *pp = js_get(r, "post_processing"), *numbers = js_get(r, "num_events"),
+              *scores = js_get(r, "scores");
     struct es_truth *events = NULL;
     struct es_sedeval *v = NULL;
     int rc = es_truth_new(&events, "events", "", &err);
@@ -395,12 +411,14 @@ static void hear_result(struct ev *e, struct hear *h, const struct es_truth *tru
     }
     ev_input(pp);
     ev_input(js_get(r, "threshold"));
-    if (numbers && numbers->first && rc == 0) hear_events(e, events, numbers->first->key, js_get(r, "events_first_file"));
+    if (numbers && numbers->first && rc == 0)
+        hear_events(e, events, numbers->first->key, js_get(r, "events_first_file"));
     for (struct js *f = scores ? scores->first : NULL; f && rc == 0; f = f->next) {
         int ms = 200;
         double length = 1;
         if (sscanf(f->key, "event_onset_%dms", &ms) == 1) {
-            const struct es_sedeval_params p = {.collar_s = ms / 1000.0, .length_rate = 0.2, .onset_only = true, .segment_s = 1};
+            const struct es_sedeval_params p = {
+                .collar_s = ms / 1000.0, .length_rate = 0.2, .onset_only = true, .segment_s = 1};
             rc = es_sedeval_events(&v, truth, events, &p, &err);
             if (rc == 0) {
                 ev_put(e, js_get(f, "f_measure"), EV_VALUE, v->overall.f);
@@ -408,7 +426,8 @@ static void hear_result(struct ev *e, struct hear *h, const struct es_truth *tru
                 ev_put(e, js_get(f, "recall"), EV_VALUE, v->overall.recall);
             }
         } else if (sscanf(f->key, "segment_%lfs", &length) == 1) {
-            const struct es_sedeval_params p = {.collar_s = 0.2, .length_rate = 0.2, .onset_only = true, .segment_s = length};
+            const struct es_sedeval_params p = {
+                .collar_s = 0.2, .length_rate = 0.2, .onset_only = true, .segment_s = length};
             rc = es_sedeval_segments(&v, truth, events, &p, &err);
             if (rc == 0) ev_put(e, js_get(f, "error_rate"), EV_VALUE, v->overall.error_rate);
         }
@@ -430,7 +449,8 @@ static void audioset_strong(struct ev *e, struct js *want) {
                           "audioset_strong_like_durations.tsv", &scores, &truth))
         return;
     for (struct js *v = used ? used->first : NULL; v && n < MAX_CLASSES; v = v->next) classes[n++] = v->str;
-    for (int k = 0; k < scores->n_classes && k < MAX_CLASSES; k++) window[k] = (int)js_number(want, "median_window_frames", 1);
+    for (int k = 0; k < scores->n_classes && k < MAX_CLASSES; k++)
+        window[k] = (int)js_number(want, "median_window_frames", 1);
     ev_input(used);
     ev_input(js_get(want, "median_window_frames"));
     const struct es_evalset_params p = {.n_classes = n, .classes = classes, .allow_missing = true};

@@ -192,7 +192,8 @@ static double group_max(struct rn_case *c) {
         int64_t shape[4];
         if (d->c != c || !rn_glob("grad/*", d->rel) || rn_glob("*.summary", d->rel)) continue;
         const float *r = rn_read(c, d->path, shape);
-        for (int64_t k = 0; r && k < rn_size(shape); k++) c->group_max = fmax(c->group_max, fabs((double)r[k]));
+        for (int64_t k = 0; r && k < rn_size(shape); k++)
+            c->group_max = fmax(c->group_max, fabs((double)r[k]));
     }
     return c->group_max;
 }
@@ -215,7 +216,8 @@ static double out_norms(struct rn_case *c) {
 /* Sums over steps 0..s of the largest rate used. */
 static double *lr_sums(struct rn_case *c) {
     int64_t shape[4];
-    double *lr = rn_own64(c, "lr_used", shape), *sum = lr ? rn_hold(c, (size_t)shape[0], sizeof *sum) : NULL, all = 0;
+    double *lr = rn_own64(c, "lr_used", shape), *sum = lr ? rn_hold(c, (size_t)shape[0], sizeof *sum) : NULL,
+           all = 0;
     for (int64_t s = 0; lr && s < shape[0]; s++) {
         double m = 0;
         for (int64_t g = 0; g < shape[1]; g++) m = fmax(m, lr[s * shape[1] + g]);
@@ -224,9 +226,10 @@ static double *lr_sums(struct rn_case *c) {
     return sum;
 }
 
-static void result(struct rn_case *c, const char *quantity, int64_t n, double max_abs, double rel_l2, const char *tolerance,
-                   bool pass) {
-    rn_report(c->run, &(struct rn_result){c->file_name, c->group, quantity, n, max_abs, rel_l2, tolerance, pass});
+static void result(struct rn_case *c, const char *quantity, int64_t n, double max_abs, double rel_l2,
+                   const char *tolerance, bool pass) {
+    rn_report(c->run,
+              &(struct rn_result){c->file_name, c->group, quantity, n, max_abs, rel_l2, tolerance, pass});
 }
 
 void rn_put_full(struct rn_case *c, const char *rel, const double *a, int64_t n, int64_t full_n) {
@@ -354,7 +357,9 @@ static void attach(struct rn *run, struct rn_file *f) {
         for (int k = 0; k < run->n_cases; k++) {
             struct rn_case *c = &run->c[k];
             const size_t len = strcmp(c->group, ".") == 0 ? 0 : strlen(c->group) + 1;
-            if (strcmp(c->file_name, f->name) != 0 || !group_prefix(c->group, d->path) || (d->c && len <= best)) continue;
+            if (strcmp(c->file_name, f->name) != 0 || !group_prefix(c->group, d->path) ||
+                (d->c && len <= best))
+                continue;
             d->c = c;
             d->rel = d->path + len;
             best = len;
@@ -389,9 +394,9 @@ static void leftovers(struct rn_file *f) {
         for (int64_t k = 0; (k < info.n || k == 0) && given; k++)
             given = rule[k] >= 0 && rn_not_output(rn_criterion(f->run, rule[k]));
         if (!given)
-            skip_data(d, rule[0] < 0 ? "no row of tolerances.tsv fits"
-                         : d->c->why[0]            ? d->c->why
-                                                   : "not computed by this case");
+            skip_data(d, rule[0] < 0    ? "no row of tolerances.tsv fits"
+                         : d->c->why[0] ? d->c->why
+                                        : "not computed by this case");
         let_go(f->run);
     }
 }

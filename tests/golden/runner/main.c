@@ -5,13 +5,16 @@
 
 static const char usage[] =
     "Usage: earshot-golden DIR [--file F] [--allow-skip] [--json -|FILE]\n"
-    "Runs every case of DIR, laid out as golden/models (cases.tsv, tolerances.tsv, HDF5) or golden/evaluation.\n"
-    "Writes JSON Lines: an object a compared quantity (file, case, quantity, n, max_abs, rel_l2, tolerance, pass), an\n"
+    "Runs every case of DIR, laid out as golden/models (cases.tsv, tolerances.tsv, HDF5) or "
+    "golden/evaluation.\n"
+    "Writes JSON Lines: an object a compared quantity (file, case, quantity, n, max_abs, rel_l2, tolerance, "
+    "pass), an\n"
     "object with \"skipped\": reason for what could not be compared, last {\"summary\": ...}.\n"
     "  --file F       only this file (models) or folder (evaluation)\n"
     "  --allow-skip   skips do not make the run fail\n"
     "  --json -|FILE  where the lines go; default and -: stdout\n"
-    "Exit codes: 0 something was compared, nothing failed; 1 otherwise; 64 bad usage; 65, 74 bad or missing files.\n";
+    "Exit codes: 0 something was compared, nothing failed; 1 otherwise; 64 bad usage; 65, 74 bad or missing "
+    "files.\n";
 
 static bool exists(const char *dir, const char *name) {
     char path[1200];

@@ -53,8 +53,9 @@ bool rn_sed_config(struct rn_case *c, struct es_net_config *n) {
     double filter[ES_MAX_CNN];
     es_net_config_default(n);
     if (!only(c, "sed.n_in_channel", "1") || !only(c, "sed.kernel", "3x3") || !only(c, "sed.stride", "1x1") ||
-        !only(c, "sed.padding", "1x1") || !only(c, "sed.pooling_axes", "time x mel") || !only(c, "sed.attention", "1") ||
-        !only(c, "sed.attention_softmax_axis", "class") || !only(c, "sed.attention_clamp", "1e-7,1"))
+        !only(c, "sed.padding", "1x1") || !only(c, "sed.pooling_axes", "time x mel") ||
+        !only(c, "sed.attention", "1") || !only(c, "sed.attention_softmax_axis", "class") ||
+        !only(c, "sed.attention_clamp", "1e-7,1"))
         return false;
     if (rn_num(c, "sed.wrapper_attention_head", 0) != 0) {
         rn_skip(c, "the network inside the CRNN has no wrapper with an attention head");
@@ -79,7 +80,7 @@ bool rn_sed_config(struct rn_case *c, struct es_net_config *n) {
     n->wrapper = rn_num(c, "sed.no_wrapper", 0) == 0;
     n->wrapper_frames = rn_int(c, "sed.wrapper_seq_len", n->wrapper_frames);
     n->audioset_classes = rn_int(c, "sed.audioset_classes", n->audioset_classes);
-    n->embed_pool = rn_is(c, "sed.embed_pool", "aap")                ? ES_POOL_AAP
+    n->embed_pool = rn_is(c, "sed.embed_pool", "aap")               ? ES_POOL_AAP
                     : rn_is(c, "sed.interpolation_mode", "nearest") ? ES_POOL_NEAREST
                                                                     : ES_POOL_NEAREST_EXACT;
     if (rn_get(c, "t.arch")) return rn_transformer_config(c, &n->transformer);
@@ -103,7 +104,11 @@ bool rn_head_config(struct rn_case *c, struct es_net_config *n) {
     static const struct {
         const char *name;
         enum es_seq_model seq;
-    } models[] = {{"-", ES_SEQ_NONE}, {"none", ES_SEQ_NONE}, {"BGRU", ES_SEQ_GRU}, {"BiGRU", ES_SEQ_GRU}, {"BiLSTM", ES_SEQ_LSTM}};
+    } models[] = {{"-", ES_SEQ_NONE},
+                  {"none", ES_SEQ_NONE},
+                  {"BGRU", ES_SEQ_GRU},
+                  {"BiGRU", ES_SEQ_GRU},
+                  {"BiLSTM", ES_SEQ_LSTM}};
     const char *seq = rn_get(c, "seq_model");
     size_t h = 0, m = 0;
     es_net_config_default(n);
@@ -120,7 +125,9 @@ bool rn_head_config(struct rn_case *c, struct es_net_config *n) {
         return true;
     }
     if (!seq) seq = "-";
-    while (h < 5 && !(rn_is(c, "kind", heads[h].kind) && (!heads[h].type || rn_is(c, "head_type", heads[h].type)))) h++;
+    while (h < 5 &&
+           !(rn_is(c, "kind", heads[h].kind) && (!heads[h].type || rn_is(c, "head_type", heads[h].type))))
+        h++;
     while (m < 5 && strcmp(models[m].name, seq) != 0) m++;
     if (h == 5 || m == 5) {
         rn_skip(c, "the program has no such head or sequence model");
@@ -196,7 +203,8 @@ bool rn_golden_name(const struct rn_names *names, const struct es_param *e, char
 
 bool rn_find_names(struct es_params *p, const struct es_gen_param *list, int n, struct rn_names *names) {
     /* the first name without 0, 1, .. of its leading parts, at the end of any entry */
-    for (const char *rest = n > 0 ? list[0].name : NULL; rest; rest = strchr(rest, '.') ? strchr(rest, '.') + 1 : NULL)
+    for (const char *rest = n > 0 ? list[0].name : NULL; rest;
+         rest = strchr(rest, '.') ? strchr(rest, '.') + 1 : NULL)
         for (int i = 0; i < es_params_count(p); i++) {
             const char *name = es_params_at(p, i)->name;
             int k = 0;
@@ -209,7 +217,8 @@ bool rn_find_names(struct es_params *p, const struct es_gen_param *list, int n, 
     return false;
 }
 
-bool rn_fill(struct rn_case *c, struct es_params *p, const char *tsv, uint64_t seed, const struct rn_names *names) {
+bool rn_fill(struct rn_case *c, struct es_params *p, const char *tsv, uint64_t seed,
+             const struct rn_names *names) {
     int n;
     uint64_t own;
     bool ok = true;
@@ -269,7 +278,8 @@ bool rn_model_new(struct rn_case *c, struct rn_model *m, const struct es_net_con
     for (int i = 0; ok && i < es_params_count(m->p); i++) { /* what the list does not name is not looked at */
         struct es_param *e = es_params_at(m->p, i);
         bool listed = false;
-        for (int k = 0; k < n_list && !listed; k++) listed = rn_find_param(m->p, &m->names, list[k].name) == i;
+        for (int k = 0; k < n_list && !listed; k++)
+            listed = rn_find_param(m->p, &m->names, list[k].name) == i;
         if (e->kind == ES_PARAM_WEIGHT) e->trainable = listed;
     }
     es_free(&list);
@@ -286,7 +296,8 @@ bool rn_model_table(struct rn_case *c, struct rn_model *m) {
     struct es_gen_param *list = rn_param_list(c, tsv, &n, &own);
     ES_ASSERT(es_params_new(&m->p, NULL) == 0);
     for (int k = 0; list && k < n; k++) {
-        int i = es_params_add(m->p, list[k].name, ES_PARAM_WEIGHT, ES_INIT_ZERO, 0, list[k].ndim, list[k].shape);
+        int i =
+            es_params_add(m->p, list[k].name, ES_PARAM_WEIGHT, ES_INIT_ZERO, 0, list[k].ndim, list[k].shape);
         es_params_at(m->p, i)->trainable = true;
     }
     bool ok = list && set_up(m, tsv);
@@ -310,8 +321,8 @@ static void pass(struct rn_model *m, const size_t bytes[3], rn_forward_fn forwar
     ES_ASSERT(es_arena_new(&m->leaf, "leaf", bytes[0], NULL) == 0);
     ES_ASSERT(es_arena_new(&m->scratch, "scratch", bytes[1], NULL) == 0);
     ES_ASSERT(es_pool_new(&m->pool, "pool", bytes[2], NULL) == 0);
-    struct es_tape_params tp = {
-        m->p, m->leaf, m->scratch, m->pool, m->record, m->train, 1, ES_RNG_STUDENT_DROPOUT};
+    struct es_tape_params tp = {m->p,      m->leaf,  m->scratch, m->pool,
+                                m->record, m->train, 1,          ES_RNG_STUDENT_DROPOUT};
     ES_ASSERT(es_tape_new(&m->t, &tp, NULL) == 0);
     es_tape_reset(m->t, 0, 0);
     m->loss = 0;
@@ -373,6 +384,7 @@ void rn_put_model(struct rn_model *m) {
     for (int i = 0; i < es_params_count(m->p); i++) {
         const struct es_param *e = es_params_at(m->p, i);
         char name[300];
-        if (e->trainable && rn_golden_name(&m->names, e, name, sizeof name)) rn_put_grad(m->c, name, m->grads + e->offset, e->n);
+        if (e->trainable && rn_golden_name(&m->names, e, name, sizeof name))
+            rn_put_grad(m->c, name, m->grads + e->offset, e->n);
     }
 }

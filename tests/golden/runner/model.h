@@ -53,7 +53,8 @@ void rn_project(struct rn_model *m, struct es_tape *t, struct es_tensor *x, cons
 /* loss, grad/... of every trainable parameter. */
 void rn_put_model(struct rn_model *m);
 /* Fills the table's entries that a list names. false: skipped. */
-bool rn_fill(struct rn_case *c, struct es_params *p, const char *tsv, uint64_t seed, const struct rn_names *names);
+bool rn_fill(struct rn_case *c, struct es_params *p, const char *tsv, uint64_t seed,
+             const struct rn_names *names);
 /* Under which prefixes the table holds all names of the list; false: some are missing. */
 bool rn_find_names(struct es_params *p, const struct es_gen_param *list, int n, struct rn_names *names);
 int rn_find_param(struct es_params *p, const struct rn_names *names, const char *name); /* -1: not there */

@@ -17,11 +17,12 @@ void rn_report(struct rn *run, const struct rn_result *r) {
     es_json_put_bool(j, "pass", r->pass);
     es_json_end_object(j);
     if (!r->pass)
-        fprintf(stderr, "FAILED %s %s %s: n %lld, max_abs %.3g, rel_l2 %.3g, want %s\n", r->file, r->group, r->quantity,
-                (long long)r->n, r->max_abs, r->rel_l2, r->tolerance);
+        fprintf(stderr, "FAILED %s %s %s: n %lld, max_abs %.3g, rel_l2 %.3g, want %s\n", r->file, r->group,
+                r->quantity, (long long)r->n, r->max_abs, r->rel_l2, r->tolerance);
 }
 
-void rn_report_skip(struct rn *run, const char *file, const char *group, const char *quantity, const char *why) {
+void rn_report_skip(struct rn *run, const char *file, const char *group, const char *quantity,
+                    const char *why) {
     struct es_json *j = run->json;
     run->skipped++;
     es_json_begin_object(j);
@@ -42,7 +43,8 @@ int rn_report_end(struct rn *run, bool allow_skip) {
     es_json_put_int(j, "skipped", run->skipped);
     es_json_end_object(j);
     es_json_end_object(j);
-    fprintf(stderr, "%lld compared, %lld failed, %lld skipped%s\n", (long long)run->compared, (long long)run->failed,
-            (long long)run->skipped, run->skipped && !allow_skip ? " (a skip counts as a failure without --allow-skip)" : "");
+    fprintf(stderr, "%lld compared, %lld failed, %lld skipped%s\n", (long long)run->compared,
+            (long long)run->failed, (long long)run->skipped,
+            run->skipped && !allow_skip ? " (a skip counts as a failure without --allow-skip)" : "");
     return run->compared > 0 && run->failed == 0 && (run->skipped == 0 || allow_skip) ? 0 : 1;
 }

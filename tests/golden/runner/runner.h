@@ -49,12 +49,12 @@ struct rn_case {
     struct rn_file *file; /* while its file is open */
     const char *file_name, *group;
     int index;
-    char why[300]; /* why datasets that were not compared were not */
+    char why[300];    /* why datasets that were not compared were not */
     double group_max; /* of stored gradients; -1: not known yet */
     bool done;
 };
 
-struct rn_data { /* one dataset of an open file */
+struct rn_data {            /* one dataset of an open file */
     const char *path, *rel; /* from the root, from the group */
     struct rn_case *c;      /* NULL: belongs to no case */
     bool settled;           /* compared, or named as skipped */
@@ -92,7 +92,8 @@ struct rn_result {
     bool pass;
 };
 void rn_report(struct rn *run, const struct rn_result *r);
-void rn_report_skip(struct rn *run, const char *file, const char *group, const char *quantity, const char *why);
+void rn_report_skip(struct rn *run, const char *file, const char *group, const char *quantity,
+                    const char *why);
 int rn_report_end(struct rn *run, bool allow_skip); /* the summary; the exit code */
 
 /* ---- tables.c */
@@ -103,7 +104,8 @@ const char *rn_get(const struct rn_case *c, const char *key);
 bool rn_is(const struct rn_case *c, const char *key, const char *value);
 double rn_num(const struct rn_case *c, const char *key, double missing); /* also for "-" and "absent" */
 int rn_int(const struct rn_case *c, const char *key, int missing);
-int rn_list(const struct rn_case *c, const char *key, double *out, int max); /* comma separated; their number */
+int rn_list(const struct rn_case *c, const char *key, double *out,
+            int max); /* comma separated; their number */
 /* i-th item of a comma separated list. */
 bool rn_item(const char *list, int i, char *out, size_t size);
 bool rn_glob(const char *pattern, const char *s);
@@ -120,13 +122,13 @@ bool rn_not_output(const char *criterion); /* input, config, info */
 struct rn_context {
     const struct rn_case *c;
     double group_max, out_norms;
-    int64_t full_n;        /* summary: elements of the tensor */
-    const int64_t *index;  /* drift: place of each value in the dataset */
-    int64_t step_n;        /* drift: elements a step */
-    const double *lr_sum;  /* drift: per step */
+    int64_t full_n;       /* summary: elements of the tensor */
+    const int64_t *index; /* drift: place of each value in the dataset */
+    int64_t step_n;       /* drift: elements a step */
+    const double *lr_sum; /* drift: per step */
 };
-bool rn_judge(const char *criterion, const struct rn_context *x, const double *a, const double *r, int64_t n, double *max_abs,
-              double *rel_l2);
+bool rn_judge(const char *criterion, const struct rn_context *x, const double *a, const double *r, int64_t n,
+              double *max_abs, double *rel_l2);
 
 /* ---- files.c */
 int rn_run_models(struct rn *run, struct es_err *err);
@@ -146,7 +148,8 @@ int64_t rn_size(const int64_t shape[4]);
 /* Compares with the dataset below the group and settles it; no such dataset: nothing. */
 void rn_put(struct rn_case *c, const char *rel, const double *a, int64_t n);
 void rn_put_f32(struct rn_case *c, const char *rel, const float *a, int64_t n);
-void rn_put_grad(struct rn_case *c, const char *name, const float *g, int64_t n); /* in full, or samples and summary */
+void rn_put_grad(struct rn_case *c, const char *name, const float *g,
+                 int64_t n); /* in full, or samples and summary */
 void rn_put_full(struct rn_case *c, const char *rel, const double *a, int64_t n, int64_t full_n);
 /* rn_read of an output of another case that serves as an input here: values found wrong there are replaced by the computed
  * ones, so that what is wrong is told once. */

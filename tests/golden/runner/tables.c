@@ -5,7 +5,8 @@
 
 enum { FILE_COL, GROUP, KEY, VALUE, DATASET = 2, CRITERION = 3 };
 
-static int table_open(struct rn_table *t, const char *dir, const char *name, int n_columns, struct es_err *err) {
+static int table_open(struct rn_table *t, const char *dir, const char *name, int n_columns,
+                      struct es_err *err) {
     char path[1200];
     snprintf(path, sizeof path, "%s/%s", dir, name);
     FILE *f = fopen(path, "rb");
@@ -41,7 +42,8 @@ static int table_open(struct rn_table *t, const char *dir, const char *name, int
             r->col[i] = line;
             char *tab = i + 1 < n_columns ? strchr(line, '\t') : NULL;
             if (i + 1 < n_columns && !tab)
-                return es_err_set(err, ES_EDATA, "%s:%d: got %d columns, want %d", path, line_no, i + 1, n_columns);
+                return es_err_set(err, ES_EDATA, "%s:%d: got %d columns, want %d", path, line_no, i + 1,
+                                  n_columns);
             if (tab) *tab = 0;
             line = tab ? tab + 1 : line;
         }
@@ -58,11 +60,16 @@ int rn_tables_open(struct rn *run, struct es_err *err) {
     for (int i = 0; i < run->cases.n; i++) {
         struct rn_row *r = &run->cases.row[i];
         int k = run->n_cases - 1;
-        while (k >= 0 && (strcmp(run->c[k].file_name, r->col[FILE_COL]) != 0 || strcmp(run->c[k].group, r->col[GROUP]) != 0)) k--;
+        while (k >= 0 && (strcmp(run->c[k].file_name, r->col[FILE_COL]) != 0 ||
+                          strcmp(run->c[k].group, r->col[GROUP]) != 0))
+            k--;
         if (k < 0) {
             k = run->n_cases++;
-            run->c[k] = (struct rn_case){
-                .run = run, .file_name = r->col[FILE_COL], .group = r->col[GROUP], .index = k, .group_max = -1};
+            run->c[k] = (struct rn_case){.run = run,
+                                         .file_name = r->col[FILE_COL],
+                                         .group = r->col[GROUP],
+                                         .index = k,
+                                         .group_max = -1};
         }
         r->i_case = k;
     }
@@ -179,7 +186,9 @@ int rn_rule(const struct rn_case *c, const char *file, const char *rel) {
     for (int i = 0; i < t->n; i++) {
         const struct rn_row *r = &t->row[i];
         if (strpbrk(r->col[DATASET], "#{")) continue;
-        if (any_glob(r->col[FILE_COL], file) && group_matches(c, r->col[GROUP]) && any_glob(r->col[DATASET], rel)) return i;
+        if (any_glob(r->col[FILE_COL], file) && group_matches(c, r->col[GROUP]) &&
+            any_glob(r->col[DATASET], rel))
+            return i;
     }
     return -1;
 }
@@ -203,7 +212,8 @@ static bool read_name(FILE *f, char *name, size_t size) {
 }
 
 /* X#names: rows (second dimension) whose name matches; [a:b]: their columns. */
-static void take_rows(const struct rn_case *c, const char *patterns, int ndim, const int64_t *dim, int *rule, int which) {
+static void take_rows(const struct rn_case *c, const char *patterns, int ndim, const int64_t *dim, int *rule,
+                      int which) {
     char path[1200], name[200];
     const char *names = rn_get(c, "names");
     if (ndim < 2 || !names) return;
@@ -219,7 +229,8 @@ static void take_rows(const struct rn_case *c, const char *patterns, int ndim, c
             take_range(p, &a, &b);
             if (!rn_glob(p, name)) continue;
             for (int64_t s = 0; s < dim[0]; s++)
-                take(rule, (s * rows + row) * width + a, (s * rows + row) * width + (b < width ? b : width), which);
+                take(rule, (s * rows + row) * width + a, (s * rows + row) * width + (b < width ? b : width),
+                     which);
         }
     }
     fclose(f);
@@ -273,5 +284,6 @@ const char *rn_criterion(const struct rn *run, int rule) {
 }
 
 bool rn_not_output(const char *criterion) {
-    return strcmp(criterion, "input") == 0 || strcmp(criterion, "config") == 0 || strcmp(criterion, "info") == 0;
+    return strcmp(criterion, "input") == 0 || strcmp(criterion, "config") == 0 ||
+           strcmp(criterion, "info") == 0;
 }
