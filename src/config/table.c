@@ -69,9 +69,8 @@ static const struct es_config_key table[] = {
     ROW(INT, "beats.max_distance", "800", "relative position from which on all share a row",
         .range = "1..100000", BEATS),
     ROW(DOUBLE, "beats.dropout_input", "0",
-        "dropout of the patches in training (published for the self-supervised weights: 0.1, there active or "
-        "not by the "
-        "version of Lightning)",
+        "dropout of the patches in training (published for the self-supervised weights: 0.1, active or not by "
+        "the version of Lightning)",
         .range = "0..<1", BEATS),
     ROW(DOUBLE, "beats.dropout", "0",
         "dropout of tokens and of both branches of a block in training (there 0.1)", .range = "0..<1", BEATS),
@@ -85,6 +84,16 @@ static const struct es_config_key table[] = {
     ROW(DOUBLE, "beats.grad_decay", "1.0",
         "factor of the gradient that flows down, at every block (0.6 in weights fine-tuned on AudioSet)",
         .range = "0..1", BEATS),
+
+    ROW(INT, "frontend.fmin_range", "1",
+        "in training the lower end of the mel band is drawn from 0 to this - 1, once a leaf; 1: always 0 "
+        "(published: 10 in pre-training)",
+        .range = "1..2000", .unit = "Hz", .only = "model.arch=fpasst"),
+    ROW(INT, "frontend.fmax_range", "2000",
+        "in training the upper end is drawn from 8000 - this + 1 to 8000; in evaluation and stage 1 it is "
+        "8000 - this / 2, "
+        "so keep it for later phases",
+        .range = "1..4000", .unit = "Hz", .only = "model.arch=fpasst"),
 
     ROW(INTS, "crnn.filters", "[16, 32, 64, 128, 128, 128, 128]", "channels of the convolution blocks",
         .range = "1..2048", STAGES),
