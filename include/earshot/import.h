@@ -80,6 +80,8 @@ void es_import_report(const struct es_import *im, struct es_json *j);
 /* BEATs' `cfg` beside the state dict says what its shapes do not; values that differ from c: ES_EDATA. */
 int es_import_check_cfg(const struct es_value *root, const struct es_transformer_config *c, const char *path,
                         struct es_err *err);
+/* Its numbers as the key "cfg": dropouts, layerdrop, finetuned_model are the user's to set in a run's configuration. */
+void es_import_report_cfg(const struct es_value *root, struct es_json *j);
 
 /* Layers 1, 2, ... of BEATs share layer 0's table of relative positions, and the public state_dict holds it under all names: when
  * an alias follows the entry `name`, fills alias and of. */

@@ -170,6 +170,7 @@ static void report(const struct import *w, const struct es_weights_summary *s) {
     es_json_put_int(j, "entries", s->entries);
     es_json_put_int(j, "parameters", s->parameters);
     es_import_report(w->im, j);
+    if (w->im->model == ES_IMPORT_BEATS) es_import_report_cfg(es_tensorfile_root(w->file), j);
     es_json_end_object(j);
 }
 
@@ -184,7 +185,7 @@ static int import_local(const struct es_weights_import_params *p, struct es_weig
     ES_GO(es_import_choose(w.im, root, p->which, p->from, err));
     ES_GO(settle_config(&w, err));
     es_net_config_from(&nc, p->config, 1);
-    ES_GO(es_import_check_cfg(root, &nc.transformer, p->from, err));
+    if (p->model == ES_IMPORT_BEATS) ES_GO(es_import_check_cfg(root, &nc.transformer, p->from, err));
     ES_GO(es_import_add_net(w.im, &nc, err));
     ES_GO(es_import_match(w.im, err));
     if (w.im->n_problems == 0) ES_GO(read_all(&w, s, err));

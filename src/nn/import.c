@@ -424,6 +424,7 @@ void es_import_report(const struct es_import *im, struct es_json *j) {
 /* ---- BEATs' cfg */
 int es_import_check_cfg(const struct es_value *root, const struct es_transformer_config *c, const char *path,
                         struct es_err *err) {
+    const struct es_beats_config *b = &c->beats;
     const struct {
         const char *key;
         double want;
@@ -433,7 +434,12 @@ int es_import_check_cfg(const struct es_value *root, const struct es_transformer
         {"encoder_ffn_embed_dim", c->mlp},
         {"encoder_attention_heads", c->heads},
         {"input_patch_size", 16},
+        {"embed_dim", b->patch_embed},
         {"conv_bias", 0},
+        {"conv_pos", b->conv_taps},
+        {"conv_pos_groups", b->conv_groups},
+        {"num_buckets", b->buckets},
+        {"max_distance", b->max_distance},
         {"layer_norm_first", 0},
         {"deep_norm", 1},
         {"relative_position_embedding", 1},
@@ -447,4 +453,17 @@ int es_import_check_cfg(const struct es_value *root, const struct es_transformer
                               rows[i].want);
     }
     return 0;
+}
+
+void es_import_report_cfg(const struct es_value *root, struct es_json *j) {
+    const struct es_value *cfg = es_value_get(root, "cfg");
+    if (!cfg || cfg->kind != ES_VALUE_DICT) return;
+    es_json_key(j, "cfg");
+    es_json_begin_object(j);
+    for (uint32_t i = 0; i < cfg->n; i += 2) {
+        double x;
+        if (cfg->item[i]->kind == ES_VALUE_TEXT && es_value_number(cfg->item[i + 1], &x))
+            es_json_put_number(j, cfg->item[i]->text, x);
+    }
+    es_json_end_object(j);
 }

@@ -26,6 +26,7 @@ EARSHOT = os.environ["EARSHOT_BUILD"] + "/earshot"
 DIM, DEPTH, HEADS, MLP = 16, 2, 2, 24
 SMALL = [f"model.dim={DIM}", f"model.depth={DEPTH}", f"model.heads={HEADS}", f"model.mlp={MLP}", "model.audioset_classes=6"]
 CRNN = ["crnn.filters=[3,3,3,3,3,3,5]", "crnn.rnn_cells=4"]
+BEATS = ["model.arch=beats", "beats.patch_embed=6", "beats.conv_taps=4", "beats.conv_groups=4", "beats.buckets=8", "beats.max_distance=5"]
 rng = np.random.default_rng(5)
 failures = checks = 0
 
@@ -72,7 +73,7 @@ driver = None
 
 def do_import(model, source, *more, np_=0, size=SMALL):
     """np_ 0: in the driver; else the program on so many ranks. Exit code and lines on stderr."""
-    sets = size + (CRNN if model == "sed" else [])
+    sets = size + (CRNN if model == "sed" else []) + (BEATS if model == "beats" else [])
     if os.path.exists("w.h5"):
         os.remove("w.h5")
     if np_:
@@ -119,8 +120,8 @@ def weights(path):
     return out, alias
 
 
-def round_trip(model, want, source, what, *more, np_=0):
-    r = do_import(model, source, *more, np_=np_)
+def round_trip(model, want, source, what, *more, np_=0, size=SMALL):
+    r = do_import(model, source, *more, np_=np_, size=size)
     if not check(r == (0, []), f"{what}: import: {r}"):
         return
     got, alias = weights("w.h5")
@@ -211,6 +212,60 @@ def test_fpasst():
     round_trip("fpasst", collections.OrderedDict([*want.items(), *head.items()]), "in.ckpt", "fpasst with the trained head")
 
 
+def beats_names(prefix="model."):
+    return public_names.beats(DIM, DEPTH, MLP, HEADS, 6, 4, 4, 8, prefix)
+
+
+def with_aliases(entries, prefix="model."):
+    """As a state_dict has them: the table of layer 0 under every layer's name."""
+    out = collections.OrderedDict()
+    alias = {after: (name, of) for name, after, of in public_names.beats_aliases(DEPTH, prefix)}
+    for n, t in entries.items():
+        out[n] = t
+        if n in alias:
+            out[alias[n][0]] = entries[alias[n][1]]
+    return out
+
+
+def test_beats():
+    short = tensors(beats_names())
+    want = with_aliases(short)
+    p = lambda prefix, entries: prefixed(entries, "model.", prefix)
+    for i, prefix in enumerate(("", "model.", "model.model.", "model.beats.", "as_model.model.", "net_strong.model.model.")):
+        SAVE[i % len(SAVE)]({"state_dict": p(prefix, want)}, "in.pt")
+        round_trip("beats", want, "in.pt", f"beats {prefix}", np_=0 if i else 2)
+    # Microsoft's file: cfg, old names of weight norm, the predictor of a fine-tuned model
+    old = collections.OrderedDict((n.replace("parametrizations.weight.original0", "weight_g").replace("parametrizations.weight.original1", "weight_v"), t)
+                                  for n, t in p("", want).items())
+    old["predictor.weight"] = Tensor(np.zeros((527, DIM)))
+    cfg = {"encoder_layers": DEPTH, "encoder_embed_dim": DIM, "encoder_attention_heads": HEADS, "num_buckets": 8, "max_distance": 5, "embed_dim": 6,
+           "deep_norm": True, "layer_norm_first": False, "dropout": 0.1, "finetuned_model": True, "activation_fn": "gelu"}
+    tf.save_zip({"cfg": cfg, "model": old}, "in.pt")
+    round_trip("beats", want, "in.pt", "beats as published", "--json", "r.json", np_=1)
+    check(json.load(open("r.json"))["cfg"]["dropout"] == 0.1, "--json has cfg")
+    tf.save_zip(p("", short), "in.pt")
+    round_trip("beats", want, "in.pt", "beats without aliases")
+    alias, _, of = public_names.beats_aliases(DEPTH)[0]
+    copy = collections.OrderedDict(want)
+    copy[alias] = Tensor(want[of].values())
+    tf.save_zip(copy, "in.pt")
+    round_trip("beats", want, "in.pt", "beats with a copy as alias")
+    tf.save_safetensors(copy, "in.safetensors")
+    round_trip("beats", want, "in.safetensors", "beats safetensors")
+    copy[alias] = Tensor(want[of].values() + 1)
+    tf.save_zip(copy, "in.pt")
+    refuse("beats", "in.pt", [alias, "differs"], "an alias that differs")
+    copy[alias] = Tensor(want[of].values(), "float64")
+    tf.save_zip(copy, "in.pt")
+    refuse("beats", "in.pt", [alias, "another type"], "an alias of another type")
+    for key, value in (("max_distance", 1280), ("deep_norm", False), ("layer_norm_first", True), ("encoder_layers", 3), ("conv_pos", 8)):
+        tf.save_zip({"cfg": {**cfg, key: value}, "model": old}, "in.pt")
+        refuse("beats", "in.pt", [f"cfg.{key}", f"got {int(value)}"], f"cfg.{key}")
+    both = {**old, "encoder.pos_conv.0.parametrizations.weight.original0": Tensor(np.zeros((1, 1, 4)))}
+    tf.save_zip({"model": both}, "in.pt")
+    refuse("beats", "in.pt", ["original0", "twice"], "weight norm under both names")
+
+
 def test_types():
     for dtype in ("float64", "float16", "bfloat16"):
         want = tensors(public_names.atst(DIM, DEPTH, MLP), dtype)
@@ -249,12 +304,16 @@ def test_views():
 
 def sed_entries(arch):
     # bare transformer names; the wrapper's head for atst and fpasst
-    inner = {"atst": public_names.atst(DIM, DEPTH, MLP, "model.atst."), "fpasst": public_names.fpasst(DIM, DEPTH, MLP, "model.")}[arch]
+    inner = {"atst": public_names.atst(DIM, DEPTH, MLP, "model.atst."), "fpasst": public_names.fpasst(DIM, DEPTH, MLP, "model."),
+             "beats": beats_names("model.")}[arch]
+    if arch == "beats":
+        return with_aliases(tensors(public_names.sed(inner, DIM, None, (3, 3, 3, 3, 3, 3, 5), 4)), "as_model.model.")
     return tensors(public_names.sed(inner, 6, DIM, (3, 3, 3, 3, 3, 3, 5), 4))
 
 
 def test_sed():
-    for arch in ("atst", "fpasst"):
+    for arch in ("atst", "fpasst", "beats"):
+        size = SMALL + (BEATS if arch == "beats" else [])
         student, teacher = sed_entries(arch), sed_entries(arch)
         both = {**prefixed(student, "", "student."), **prefixed(teacher, "", "teacher."), "crnn_mel.spectrogram.window": Tensor([1.0]),
                 "mel.mel_transform.fb": Tensor([1.0])}
@@ -264,14 +323,14 @@ def test_sed():
                      "callbacks": {"ModelCheckpoint{'monitor': None}": {"best": float("nan")}}}
         for i, o in enumerate((lightning, {"state_dict": both}, {"student": student, "teacher": teacher})):
             SAVE[i](o, "in.ckpt")
-            round_trip("sed", student, "in.ckpt", f"sed {arch} student {i}", np_=0 if i else 2)
-            round_trip("sed", teacher, "in.ckpt", f"sed {arch} teacher {i}", "--which", "teacher")
+            round_trip("sed", student, "in.ckpt", f"sed {arch} student {i}", np_=0 if i else 2, size=size)
+            round_trip("sed", teacher, "in.ckpt", f"sed {arch} teacher {i}", "--which", "teacher", size=size)
         tf.save_zip({**student, "as_model.att_linear_layer.bias": Tensor([0.0])}, "in.pt")
-        round_trip("sed", student, "in.pt", f"sed {arch} flat")
+        round_trip("sed", student, "in.pt", f"sed {arch} flat", size=size)
         bare = prefixed(collections.OrderedDict((n, t) for n, t in student.items() if n.startswith("as_model.model")),
-                        "as_model.model.", "")
+                        "as_model.model.", "model." if arch == "beats" else "")
         heads = prefixed(collections.OrderedDict((n, t) for n, t in student.items() if "head_linear" in n), "as_model.", "")
-        round_trip(arch, {**bare, **heads}, "in.pt", f"{arch} out of a sed net")
+        round_trip(arch, {**bare, **heads}, "in.pt", f"{arch} out of a sed net", size=SMALL)
 
 
 # ---- what does not fit
