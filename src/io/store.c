@@ -200,7 +200,7 @@ int es_store_create_all(struct es_store_writer **out, const struct es_comm *comm
         ES_GO(es_h5_create_part_all(&w->h5, comm, path, "store", ES_STORE_VERSION, err));
         put_all(w, inputs);
         ES_GO(
-            es_h5_share_all(w->h5, err)); /* the layout is on disk: from now on a kill leaves a sound file */
+            es_h5_flush_all(w->h5, err)); /* the layout is on disk: from now on a kill leaves a sound file */
     }
     w->pcm_at = es_h5_offset_all(w->h5, "/audio/pcm");
     w->length_at = es_h5_offset_all(w->h5, "/clip/length");

@@ -11,7 +11,7 @@ toy_configs
 run=(train --config pre.yaml --set checkpoint.every_steps=1)
 ok 2 "${run[@]}" --set run.dir=runs/whole
 checkpoint=runs/whole/checkpoint-last.h5
-predict=(predict --checkpoint $checkpoint --store as-strong.h5 --set predict.block=1)
+predict=(predict --checkpoint "$checkpoint" --store as-strong.h5 --set predict.block=1)
 ok 2 "${predict[@]}" --out whole.h5
 desed=(prepare --config data-desed.yaml)
 [ $failures = 0 ] || done_testing

@@ -86,8 +86,8 @@ static void write_store(const char *path) {
         for (int e = 0; e < rows[i].n_events; e++) event[n_events++] = rows[i].event[e];
         index[i + 1] = n_events;
     }
-    struct es_store_desc desc = {N,     K,        class_name, name,  recording, subset,
-                                 split, reserved, duration_s, index, event,     weak, 0};
+    struct es_store_desc desc = {N,        K,          class_name, name,  recording, subset, split,
+                                 reserved, duration_s, index,      event, weak,      0};
     assert_int_equal(es_store_create_all(&w, comm, path, &desc, &err), 0);
     for (int64_t i = 0; i < N; i++) {
         for (int64_t s = 0; s < rows[i].samples; s++) pcm[s] = sample(i, s);
