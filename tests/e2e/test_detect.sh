@@ -16,7 +16,7 @@ import glob, shutil, os
 import numpy as np
 import scipy.io.wavfile
 os.makedirs("audio")
-found = sorted(glob.glob("demo/desed/**/validation/**/*.wav", recursive=True))[:3]
+found = sorted(glob.glob("demo/desed/audio/validation/*/YdemoV*.wav"))
 assert len(found) == 3, found
 pcm = []
 for f in found:
@@ -114,7 +114,7 @@ refuse 65 "e1.tsv" "${model[@]}" long.wav e1.tsv
 refuse 64 "two files of that name" "${model[@]}" long.wav ./long.wav
 refuse 64 "--hop" "${model[@]}" --hop 11 long.wav
 refuse 64 "want --classes" --checkpoint runs/pre/checkpoint-last.h5 long.wav
-seq 12 >twelve.txt
-ok 1 detect --checkpoint runs/pre/checkpoint-last.h5 --classes twelve.txt --threshold 0 --out as.tsv short.wav
-cut -f 4 as.tsv | grep -q '^12$' || fail "classes of a file"
+seq 36 >names.txt
+ok 1 detect --checkpoint runs/pre/checkpoint-last.h5 --classes names.txt --threshold 0 --out as.tsv short.wav
+cut -f 4 as.tsv | grep -q '^36$' || fail "classes of a file"
 done_testing
