@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "earshot/audio.h"
+#include "earshot/evaluate_bench.h"
 #include "earshot/frontend.h"
 #include "earshot/kernels.h"
 #include "earshot/log.h"
@@ -192,16 +193,78 @@ static int bench_reduce(struct es_run *run, struct es_err *err) {
     return 0;
 }
 
+static int bench_evaluate_row(struct es_run *run, int64_t clips, int classes, int repeats,
+                              struct es_err *err) {
+    struct es_bench_evaluate b;
+    ES_TRY(es_bench_evaluate(&b, clips, classes, repeats, err));
+    const double seconds = b.psds1_s + b.psds2_s;
+    es_run_print(run, "%8lld %7d %9.3f %9.3f %9.3f %9.3f %12.1f %8.2f%s\n", (long long)clips, classes,
+                 seconds, b.psds1_s, b.psds2_s, b.match_s, 1e9 * seconds / ((double)clips * classes * 156),
+                 (double)b.peak_rss_bytes / 1073741824.0, b.streamed ? "  a class at a time" : "");
+    struct es_json *j = es_run_json(run);
+    es_json_begin_object(j);
+    es_json_put_int(j, "clips", clips);
+    es_json_put_int(j, "classes", classes);
+    es_json_put_int(j, "threads", es_run_threads(run));
+    es_json_put_number(j, "seconds", seconds);
+    es_json_put_number(j, "psds1_seconds", b.psds1_s);
+    es_json_put_number(j, "psds2_seconds", b.psds2_s);
+    es_json_put_number(j, "match_seconds", b.match_s);
+    es_json_put_number(j, "psds1", b.psds1);
+    es_json_put_number(j, "psds2", b.psds2);
+    es_json_put_bool(j, "streamed", b.streamed);
+    es_json_put_int(j, "peak_rss_bytes", b.peak_rss_bytes);
+    es_json_end_object(j);
+    return 0;
+}
+
+/* PSDS1 and PSDS2 with per-class values on generated scores; with --clips and --classes of one size. */
+static int bench_evaluate(struct es_run *run, struct es_err *err) {
+    static const struct {
+        int64_t clips;
+        int classes;
+    } sizes[] = {{1000, 10}, {10000, 10}, {100000, 10}, {1000, 407}};
+    int64_t clips = 0, classes = 10, repeats = 3;
+    ES_TRY(es_run_option_int(run, "clips", 10, 10000000, &clips, err));
+    ES_TRY(es_run_option_int(run, "classes", 2, 10000, &classes, err));
+    ES_TRY(es_run_option_int(run, "repeats", 1, 1000, &repeats, err));
+    if (es_comm_rank(es_run_comm(run)) != 0) return 0;
+    if (es_run_flag(run, "tune")) {
+        double seconds = 0;
+        if (clips == 0) clips = 1168;
+        ES_TRY(es_bench_tune(&seconds, clips, (int)classes, err));
+        es_run_print(run, "cSEBB tuning, 128 settings, %lld clips x %lld classes: %.2f s\n", (long long)clips,
+                     (long long)classes, seconds);
+        struct es_json *j = es_run_json(run);
+        es_json_begin_object(j);
+        es_json_put_int(j, "clips", clips);
+        es_json_put_int(j, "classes", classes);
+        es_json_put_int(j, "threads", es_run_threads(run));
+        es_json_put_number(j, "tune_seconds", seconds);
+        es_json_end_object(j);
+        return 0;
+    }
+    es_run_print(run, "%8s %7s %9s %9s %9s %9s %12s %8s\n", "clips", "classes", "seconds", "psds1", "psds2",
+                 "match", "ns a frame", "peak GiB");
+    if (clips > 0) return bench_evaluate_row(run, clips, (int)classes, (int)repeats, err);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        ES_TRY(bench_evaluate_row(run, sizes[i].clips, sizes[i].classes, (int)repeats, err));
+    return 0;
+}
+
 int es_job_bench(struct es_run *run, struct es_err *err) {
     static const struct {
         const char *name;
         int (*run)(struct es_run *, struct es_err *);
-    } kinds[] = {
-        {"gemm", bench_gemm}, {"frontend", bench_frontend}, {"step", bench_step}, {"reduce", bench_reduce}};
+    } kinds[] = {{"gemm", bench_gemm},
+                 {"frontend", bench_frontend},
+                 {"step", bench_step},
+                 {"reduce", bench_reduce},
+                 {"evaluate", bench_evaluate}};
     const char *kind = es_run_operand(run, 0);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kind, kinds[i].name) == 0) return es_run_check(run) ? 0 : kinds[i].run(run, err);
-    return es_err_set(err, ES_EUSAGE, "bench: got %s, want gemm, frontend, step or reduce", kind);
+    return es_err_set(err, ES_EUSAGE, "bench: got %s, want gemm, frontend, step, reduce or evaluate", kind);
 }
 
 static const struct es_job_option options[] = {
@@ -214,16 +277,19 @@ static const struct es_job_option options[] = {
     {"depth", "D", "step: fewer transformer blocks", NULL, false},
     {"no-verify", NULL, "step: leave out the comparison with the reference kernels", NULL, false},
     {"bytes", "N", "reduce: length of the vector; default 350 MiB", NULL, false},
-    {"repeats", "N", "gemm, reduce: measured repeats", NULL, false},
+    {"repeats", "N", "gemm, reduce, evaluate: measured repeats", NULL, false},
+    {"clips", "N", "evaluate: one size only; default: 1k, 10k, 100k x 10 and 1k x 407", NULL, false},
+    {"classes", "K", "evaluate: with --clips; default 10", NULL, false},
+    {"tune", NULL, "evaluate: cSEBB tuning over the published grid instead of PSDS", NULL, false},
     {NULL, NULL, NULL, NULL, false}};
 
 const struct es_job_spec es_job_bench_spec = {
     .name = "bench",
-    .purpose = "measure matrix products, frontends, training steps, gradient sums",
-    .synopsis = "gemm|frontend|step|reduce [options]",
+    .purpose = "measure matrix products, frontends, training steps, gradient sums, evaluation",
+    .synopsis = "gemm|frontend|step|reduce|evaluate [options]",
     .options = options,
     .operands_min = 1,
     .operands_max = 1,
-    .operands = "gemm|frontend|step|reduce",
+    .operands = "gemm|frontend|step|reduce|evaluate",
     .example = "earshot bench step --model atst --phase pretrain --batch 8 --depth 2 --json -",
     .run = es_job_bench};

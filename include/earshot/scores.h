@@ -50,6 +50,10 @@ struct es_scores {
     bool is_double;
     int64_t frame_stride, class_stride; /* in elements */
     char *source;                       /* for messages */
+    /* values made when they are asked for, from several threads: frames of (clip, class) to out; then values are NULL, and nobody
+     * checks them. NULL: a table as above */
+    void (*generate)(const void *ctx, int64_t i_clip, int column, double *out);
+    const void *generate_ctx;
     /* private: what es_scores_free gives back */
     double *own_edges;
     void *own_values;
@@ -77,6 +81,8 @@ int es_scores_load_predictions(struct es_scores **s, const char *path, struct es
  * truth and of the file. */
 int es_scores_load_detections(struct es_scores **s, const char *path, const struct es_truth *truth,
                               struct es_err *err);
+/* One clip in the TSV layout above, shortest numbers that read back as they are. */
+int es_scores_save_tsv(const struct es_scores *s, int64_t i_clip, const char *path, struct es_err *err);
 /* Column of a class; -1 when there is none. */
 int es_scores_class(const struct es_scores *s, const char *name);
 /* Scores of one class in one clip, widened to double: out [n_frames]. */

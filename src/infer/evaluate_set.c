@@ -203,7 +203,7 @@ static int check_clip(const struct building *b, struct eval_clip *clip, struct e
                               sc->source, c->id, i, c->edges_s[i], c->edges_s[i + 1]);
         if (length_s < clip->frame_min_s) clip->frame_min_s = length_s;
     }
-    for (int i = 0; i < c->n_frames; i++)
+    for (int i = 0; i < c->n_frames && !sc->generate; i++)
         for (int k = 0; k < b->set->n_classes; k++) {
             const int64_t at = i * sc->frame_stride + b->set->column[k] * sc->class_stride;
             double v =

@@ -5,6 +5,7 @@
 
 #include "earshot/median.h"
 #include "earshot/mem.h"
+#include "earshot/text.h"
 
 int es_scores_new(struct es_scores **out, int64_t n_clips, const char *const *ids, int n_classes,
                   const char *const *classes, bool is_double, const char *source, struct es_err *err) {
@@ -83,7 +84,9 @@ int es_scores_class(const struct es_scores *s, const char *name) {
 void es_scores_column(const struct es_scores *s, int64_t i_clip, int column, double *out) {
     const struct es_scores_clip *c = &s->clips[i_clip];
     const int64_t stride = s->frame_stride, first = column * s->class_stride;
-    if (s->is_double) {
+    if (s->generate) {
+        s->generate(s->generate_ctx, i_clip, column, out);
+    } else if (s->is_double) {
         const double *v = (const double *)c->values + first;
         for (int i = 0; i < c->n_frames; i++) out[i] = v[i * stride];
     } else {
@@ -157,6 +160,29 @@ int es_scores_median(struct es_scores **out, const struct es_scores *in, const i
 done:
     if (rc < 0) es_scores_free(out);
     es_free(&ids);
+    return rc;
+}
+
+int es_scores_save_tsv(const struct es_scores *s, int64_t i_clip, const char *path, struct es_err *err) {
+    const struct es_scores_clip *c = &s->clips[i_clip];
+    struct es_text t = {0};
+    char digits[32];
+    es_text_add(&t, "onset\toffset");
+    for (int k = 0; k < s->n_classes; k++) es_text_add(&t, "\t%s", s->classes[k]);
+    for (int i = 0; i < c->n_frames; i++) {
+        for (int k = -2; k < s->n_classes; k++) {
+            const int64_t at = i * s->frame_stride + k * s->class_stride;
+            const double v = k < 0          ? c->edges_s[i + 2 + k]
+                             : s->is_double ? ((const double *)c->values)[at]
+                                            : (double)((const float *)c->values)[at];
+            es_text_from_double(v, digits);
+            es_text_add(&t, "%c%s", k == -2 ? '\n' : '\t', digits);
+        }
+    }
+    es_text_add(&t, "\n");
+    int rc = es_text_check(&t, err);
+    if (rc == 0) rc = es_text_save(path, t.s, t.n, err);
+    es_text_free(&t);
     return rc;
 }
 
