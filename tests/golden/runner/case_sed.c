@@ -77,6 +77,15 @@ static void turn(int64_t B, int64_t rows, int64_t cols, const float *x, float *y
     es_k_transpose(B, rows, cols, x, y, false);
 }
 
+/* extra_out.strong_logits = "<path> = what it is": logits [B,T,K] before the sigmoid. */
+static void put_logits(struct rn_case *c, const struct es_tensor *logits) {
+    const char *v = rn_get(c, "extra_out.strong_logits"), *rel = v ? strstr(v, "out/") : NULL;
+    char name[200];
+    if (!rel) return;
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(rel, " "), rel);
+    rn_put_f32(c, name, logits->data, logits->n);
+}
+
 void rn_case_sed(struct rn_case *c) {
     struct es_net_config n;
     struct rn_model m;
@@ -100,7 +109,7 @@ void rn_case_sed(struct rn_case *c) {
     for (int64_t i = 0; i < rn_size(shape_mask); i++) r.mask[i] = mask[i] != 0;
     if (load_statistics(&m)) {
         rn_model_run(&m, forward, &r);
-        rn_put_f32(c, "out/strong_logits_bt27", r.logits->data, r.logits->n);
+        put_logits(c, r.logits);
         rn_put_model(&m);
         const float *gx = es_tape_input_grad(m.t, r.in);
         if (gx) turn(s[0], s[3], s[2], gx, r.mel);

@@ -8,7 +8,7 @@
 static const struct {
     const char *text, *suffix;
     double tol;
-} kinds[EV_N_KINDS] = {{"abs<=1e-9", "", 1e-9},
+} kinds[EV_N_KINDS] = {{"abs<=1e-9", "#values", 1e-9},
                        {"exact", "#counts", 0},
                        {"abs<=1e-7", "#efpr", 1e-7},
                        {"abs<=1e-9", "#levels", 1e-9},

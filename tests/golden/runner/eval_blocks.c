@@ -161,7 +161,8 @@ void ev_auroc(struct ev *e, const struct es_evalset *set, struct js *block) {
                                 .fpr_max = js_number(jp, "max_fpr", 0.1)};
     struct es_auroc *part = NULL, *full = NULL;
     if (js_get(block, "expect_error")) {
-        ev_put_same(e, block, es_auroc_new(&part, set, &p, &err) == -ES_EDATA);
+        ev_put(e, js_get(block, "expect_error"), EV_COUNT, es_auroc_new(&part, set, &p, &err) == -ES_EDATA);
+        ev_input(block);
         es_auroc_free(&part);
         return;
     }

@@ -479,7 +479,7 @@ void ev_case_inline(struct rn *run, const char *folder) {
         }
         inputs_of(v);
         if (expect && known)
-            ev_put_same(&e, expect, no);
+            ev_put(&e, expect, EV_COUNT, no);
         else
             ev_skip(&e, v, "the input is told in words this program does not know");
     }

@@ -147,7 +147,7 @@ static void versions(struct ev *e, const struct es_truth *truth, const struct po
             ev_input(js_get(b, "threshold"));
             if (refuse) {
                 ev_input(js_get(b, "message_kind"));
-                ev_put_same(e, refuse, rc == -ES_EDATA);
+                ev_put(e, refuse, EV_COUNT, rc == -ES_EDATA);
             } else if (!ev_error(e, b, rc < 0 ? rc : 0, &err)) {
                 if (jp)
                     operating_psds(e, o, b);
