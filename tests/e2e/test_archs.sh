@@ -9,11 +9,16 @@ toy_stores
 toy_configs
 [ $failures = 0 ] || done_testing
 
-archs=(fpasst)
+archs=(fpasst beats)
 few=(--set train.leaves=2 --set train.max_steps=3 --set train.validate_every=0)
 for arch in "${archs[@]}"; do
     set=(--set "model.arch=$arch")
     stage=(--set crnn.embed_pool=nearest-exact)
+    if [ "$arch" = beats ]; then # with all that it may drop
+        stage+=(--set model.wrapper=false)
+        set+=(--set beats.conv_taps=16 --set beats.patch_embed=24 --set beats.dropout_input=0.1 --set beats.dropout=0.1
+            --set beats.attention_dropout=0.1 --set beats.activation_dropout=0.1 --set beats.layerdrop=0.3)
+    fi
     ok 1 train --config pre.yaml "${set[@]}" --set train.max_steps=2 --set run.dir=runs/pre
     for np in 2 4; do
         ok $np train --config pre.yaml "${set[@]}" --set train.max_steps=2 --set run.dir=runs/pre$np
