@@ -5,6 +5,7 @@
 # shellcheck disable=SC2015  # fail has no failure of its own
 # shellcheck source=tests/e2e/toy.sh
 . "$EARSHOT_SOURCE/tests/e2e/toy.sh"
+limit=400 # seconds a job, for busy machines
 toy_stores
 toy_configs
 [ $failures = 0 ] || done_testing
