@@ -5,6 +5,7 @@
 # shellcheck disable=SC2015  # fail has no failure of its own
 # shellcheck source=tests/e2e/toy.sh
 . "$EARSHOT_SOURCE/tests/e2e/toy.sh"
+limit=400 # seconds a job, for busy machines
 toy_stores
 toy_configs
 [ $failures = 0 ] || done_testing
@@ -33,12 +34,17 @@ for arch in "${archs[@]}"; do
     for np in 1 3; do ok $np predict --checkpoint runs/stage2/checkpoint-last.h5 --store desed.h5 --subset validation --set predict.block=2 --out "$arch$np.h5"; done
     [ "$(digest "${arch}1.h5")" = "$(digest "${arch}3.h5")" ] || fail "$arch: predictions on 3 ranks differ"
     ok 1 predict --checkpoint runs/pre/checkpoint-last.h5 --store as-strong.h5 --subset as_eval --out "$arch-pre.h5"
-    for phase in pretrain stage1 stage2; do
-        ok 1 bench step --model "$arch" --phase $phase --batch 5 --steps 1 --depth 1 --json bench.json
+    while read -r phase more; do
+        # shellcheck disable=SC2086  # options
+        ok 1 bench step --model "$arch" --phase $phase $more --steps 1 --depth 1 --json bench.json
         "$python" -c 'import json, sys; b = json.load(open("bench.json")); sys.exit(not (
-            b["model"] == sys.argv[1] and b["phase"] == sys.argv[2] and b["clips_per_s"] > 0 and b["verified"] < 1e-4))' "$arch" $phase ||
-            fail "bench step: $(cat bench.json)"
-    done
+            b["model"] == sys.argv[1] and b["phase"] == sys.argv[2] and b["clips_per_s"] > 0 and
+            (b["verified"] is None or b["verified"] < 1e-4)))' "$arch" "$phase" || fail "bench step: $(cat bench.json)"
+    done <<PHASES
+pretrain --batch 1
+stage1 --batch 5 --no-verify
+stage2 --batch 5 --no-verify
+PHASES
     # a checkpoint of another architecture is no start
     go 1 train --config stage1.yaml --set run.dir=runs/other
     [ $code = 65 ] && errors | grep -q "not a checkpoint of this model" || fail "an $arch checkpoint starts atst: code $code"
