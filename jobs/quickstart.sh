@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# From a fresh machine to a table of scores: installs what is missing, builds, writes a demo corpus, then the whole recipe with a
-# small model on 2 ranks: pre-training, iteration 1 (stage 1 and 2, two seeds), their ensemble as pseudo-labels, iteration 2.
-# Scores on held-out clips after every phase, beside an untrained model.
+# From a fresh machine to a table of scores: installs what is missing, builds, writes a demo corpus, then the whole recipe with
+# small models on 2 ranks: for each architecture pre-training and iteration 1 (stage 1 and 2), the ensemble of all as
+# pseudo-labels, then iteration 2. Scores on held-out clips after every phase, beside an untrained model.
 #
 # usage: jobs/quickstart.sh [--fresh] [--dry-run]
 #   --fresh     start over; without it what is there is kept, and training goes on from its checkpoint
 #   --dry-run   print the commands and run none
 # EARSHOT_WORK     where everything goes (default: build/quickstart)
 # EARSHOT_SOUNDS   isolated sounds for the demo corpus (default: ../shared/data beside the checkout; else they are synthesised)
+# EARSHOT_MODELS   the architectures, a list (default: "atst fpasst")
 # EARSHOT_RANKS    ranks, a power of two up to 8 (default: 2)
 # EARSHOT_PROGRAM  a program that is built already: nothing is installed or built
 # Exit codes: 0 done, all losses fall, all scores are above the untrained model's; 1 not so; 75 stopped, run again to resume;
@@ -29,6 +30,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export EARSHOT_WORK OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none # containers forbid the other way
+read -ra models <<<"${EARSHOT_MODELS:-atst fpasst}"
+for model in "${models[@]}"; do
+    [ -e "configs/toy/pretrain-$model.yaml" ] || { echo "quickstart: EARSHOT_MODELS: no configs/toy/pretrain-$model.yaml" >&2; exit 64; }
+done
 work=$EARSHOT_WORK configs=configs/toy ranks=${EARSHOT_RANKS:-2}
 program=${EARSHOT_PROGRAM:-build/release/earshot}
 launcher=(mpiexec -n "$ranks" --bind-to none)
@@ -65,16 +70,7 @@ demo() {
 }
 prepare() { earshot "store of $1" "$work/stores/$1.h5" prepare --config "$configs/data-$1.yaml" --out "$work/stores/$1.h5"; }
 
-# train CONFIG [SEED]: SEED 42 is the configurations' own; another one has folders of its own
-train() {
-    local name=$1 seed=${2:-42} more=()
-    if [ "$seed" != 42 ]; then
-        more=(--set "run.seed=$seed" --set "run.dir=$work/runs/$name.seed$seed")
-        [[ $name != *stage2* ]] || more+=(--set "model.init=$work/runs/${name/stage2/stage1}.seed$seed/checkpoint-last.h5")
-        name+=.seed$seed
-    fi
-    earshot "train $name" - train --config "$configs/$1.yaml" ${more[@]+"${more[@]}"}
-}
+train() { earshot "train $1" - train --config "$configs/$1.yaml"; }
 
 # predict RUN STORE OUT [OPTION...]
 predict() {
@@ -96,6 +92,14 @@ maestro maestro_test mpauc maestro/metadata/maestro_real_validation.tsv maestro/
 SETS
 }
 
+runs=()
+# phase RUN: trains and scores
+phase() {
+    train "$1"
+    score "$1"
+    runs+=("$1")
+}
+
 if [ $dry_run = 0 ]; then
     [ $fresh = 0 ] || rm -rf "${work:?}"/{demo,stores,runs,pred,pseudo,report}
     mkdir -p "$work"/{stores,runs,pred,pseudo,report}
@@ -106,28 +110,22 @@ if [ -z "${EARSHOT_PROGRAM-}" ]; then
 fi
 demo
 for corpus in as-strong desed maestro; do prepare $corpus; done
-earshot "untrained model" "$work/runs/untrained/checkpoint-last.h5" train --config $configs/it1-stage1-atst.yaml --init-only \
+earshot "untrained model" "$work/runs/untrained/checkpoint-last.h5" train --config "$configs/it1-stage1-${models[0]}.yaml" --init-only \
     --set "run.dir=$work/runs/untrained" --set model.init=
 score untrained
-train pretrain-atst
-for seed in 42 43; do
-    run=it1-stage2-atst
-    [ $seed = 42 ] || run+=.seed$seed
-    for stage in stage1 stage2; do
-        train it1-$stage-atst $seed
-        [ $seed != 42 ] || score it1-$stage-atst
-    done
-    for set in desed maestro; do predict $run $set "$work/pred/$run-$set.h5"; done
+for model in "${models[@]}"; do
+    train "pretrain-$model"
+    runs+=("pretrain-$model")
+    for stage in stage1 stage2; do phase "it1-$stage-$model"; done
+    for set in desed maestro; do predict "it1-stage2-$model" $set "$work/pred/it1-stage2-$model-$set.h5"; done
 done
 for set in desed maestro; do
-    earshot "pseudo-labels of $set" "$work/pseudo/$set.h5" ensemble --out "$work/pseudo/$set.h5" \
-        "$work/pred/it1-stage2-atst-$set.h5" "$work/pred/it1-stage2-atst.seed43-$set.h5"
+    members=("${models[@]/#/$work/pred/it1-stage2-}")
+    earshot "pseudo-labels of $set" "$work/pseudo/$set.h5" ensemble --out "$work/pseudo/$set.h5" "${members[@]/%/-$set.h5}"
 done
-for stage in stage1 stage2; do
-    train it2-$stage-atst
-    score it2-$stage-atst
+for model in "${models[@]}"; do
+    for stage in stage1 stage2; do phase "it2-$stage-$model"; done
 done
-runs=(pretrain-atst it1-stage1-atst it1-stage2-atst it2-stage1-atst it2-stage2-atst)
 step "curves" - /usr/bin/python3 analysis/curves.py "${runs[@]/#/$work/runs/}" --out "$work/report/curves.png"
 step "scores" - /usr/bin/python3 analysis/scores.py "$work" "${runs[@]}"
 [ $dry_run = 1 ] || echo "quickstart: done in $SECONDS s; everything is in $work"

@@ -49,7 +49,8 @@ const struct es_job_spec es_job_train_spec = {
     .options = options,
     .needs_config = true,
     .long_running = true,
-    .sections = "phase threads_per_rank run model crnn pretrain data train optimizer schedule loss ema "
-                "augment quirks metrics checkpoint watchdog",
+    .sections =
+        "phase threads_per_rank run model frontend crnn pretrain data train optimizer schedule loss ema "
+        "augment quirks metrics checkpoint watchdog",
     .example = "mpiexec -n 2 earshot train --config configs/toy/pretrain-atst.yaml",
     .run = es_job_train};

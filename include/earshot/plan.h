@@ -30,7 +30,8 @@ struct es_plan_params {
     double wavmix_p, wavmix_alpha;
     bool wavmix_set[ES_N_SETS]; /* sets whose clips are mixed with another clip of the same set */
     double mixup_p, mixup_alpha;
-    bool mixup_joint; /* M, R and S in one call */
+    bool mixup_joint;           /* M, R and S in one call */
+    int fmin_range, fmax_range; /* fPaSST's mel band: draws below these, one a leaf; 0 or 1: none */
 };
 
 /* One mixup call on clips first..first+n-1 of the leaf: v[i] <- c[i] v[i] + (1-c[i]) v[perm[i]], perm
@@ -52,6 +53,7 @@ struct es_leaf_plan {
     bool mixup;
     int n_mix;
     struct es_mix_call mix[4];
+    int band_min, band_max; /* es_frontend_fpasst_band_train */
 };
 
 struct es_plan;

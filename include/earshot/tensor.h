@@ -36,8 +36,8 @@ enum es_param_kind { ES_PARAM_WEIGHT, ES_PARAM_BUFFER };
 enum es_init { /* PyTorch's initialisations, spec/models.md sections 2.2 and 2.4 */
                ES_INIT_ZERO,
                ES_INIT_ONE,
-               ES_INIT_NORMAL,  /* N(0, scale^2) */
-               ES_INIT_UNIFORM, /* U(-scale, scale) */
+               ES_INIT_NORMAL,       /* N(0, scale^2) */
+               ES_INIT_UNIFORM,      /* U(-scale, scale) */
                ES_INIT_NORM_OF_NEXT, /* norms of the next entry over all axes but its last (weight norm) */
 };
 
@@ -68,7 +68,8 @@ int es_params_find(const struct es_params *p, const char *name); /* -1 when abse
  * vector, count or digest, so optimiser, average, reduction and checkpoint see the tensor once. Before es_params_layout. */
 void es_params_alias(struct es_params *p, const char *name, int entry);
 int es_params_n_aliases(const struct es_params *p);
-const char *es_params_alias_at(const struct es_params *p, int i, int *entry); /* its name; which entry it is */
+const char *es_params_alias_at(const struct es_params *p, int i,
+                               int *entry); /* its name; which entry it is */
 /* Lays out and allocates the value vector (zeroed). trainable must be set before. */
 int es_params_layout(struct es_params *p, struct es_err *err);
 /* Same table, own values (the teacher). */

@@ -77,6 +77,9 @@ int es_plan_n_active(const struct es_plan *p, int64_t step) {
     return rest < p->pp.leaves ? (int)rest : p->pp.leaves;
 }
 
+/* Of the streams (AUGMENT, step, leaf, .), those below belong to the clips (dataset.c). */
+#define BAND_STREAM ES_LEAF_CLIPS
+
 static void draw_mix(const struct es_plan *p, struct es_rng *r, struct es_leaf_plan *out, int first,
                      int end) {
     if (end <= first) return;
@@ -143,4 +146,7 @@ void es_plan_leaf(struct es_plan *p, int64_t step, int leaf, struct es_leaf_plan
     }
     for (int s = p->pp.n_sets; s <= ES_N_SETS; s++) out->first[s] = out->n;
     draw_mixup(p, step, out);
+    struct es_rng r = es_rng_make(p->pp.seed, ES_RNG_AUGMENT, (uint32_t)step, (uint32_t)leaf, BAND_STREAM);
+    if (p->pp.fmin_range > 1) out->band_min = (int)es_rng_below(&r, (uint64_t)p->pp.fmin_range);
+    if (p->pp.fmax_range > 1) out->band_max = (int)es_rng_below(&r, (uint64_t)p->pp.fmax_range);
 }

@@ -64,6 +64,11 @@ struct es_frontend_params es_model_frontend(const struct es_config *cfg) {
     int kind = es_frontend_kind_from_name(es_config_string(cfg, "model.arch"));
     struct es_frontend_params p = es_frontend_params_default((enum es_frontend_kind)kind);
     p.floor_per_batch = es_config_is(cfg, "quirks.atst_floor", "batch");
+    if (p.kind == ES_FRONTEND_FPASST_MEL) {
+        struct es_band band = es_frontend_fpasst_band_eval(es_config_int(cfg, "frontend.fmax_range"));
+        p.fmin_hz = band.fmin_hz;
+        p.fmax_hz = band.fmax_hz;
+    }
     return p;
 }
 

@@ -96,18 +96,38 @@ void es_k_patch2d_bwd(int64_t B, int64_t F, int64_t W, int64_t p, const float *d
     }
 }
 
-/* Channels at a time: their rows of x stay in the first cache while y's are written whole lines at a time. */
+/* Channels at a time: their rows of x stay in the first cache while y is written by lines. The common k is a constant of its own
+ * copy of the loop. */
 #define TAP_ROWS 16
+
+static inline void taps_fwd_rows(int64_t F, int64_t T, int64_t k, int64_t f0, int64_t f1, const float *x,
+                                 float *y) {
+    for (int64_t t = 0; t < T; t++)
+        for (int64_t f = f0; f < f1; f++)
+            for (int64_t j = 0; j < k; j++) y[(t * F + f) * k + j] = t + j < T ? x[f * T + t + j] : 0.0f;
+}
+
+static inline void taps_bwd_rows(int64_t F, int64_t T, int64_t k, int64_t f0, int64_t f1, const float *dy,
+                                 float beta, float *dx) {
+    for (int64_t t = 0; t < T; t++)
+        for (int64_t f = f0; f < f1; f++) {
+            float g = beta == 0.0f ? 0.0f : dx[f * T + t];
+            for (int64_t j = 0; j < k && j <= t; j++) g += dy[((t - j) * F + f) * k + j];
+            dx[f * T + t] = g;
+        }
+}
 
 void es_k_taps_fwd(int64_t B, int64_t F, int64_t T, int64_t k, const float *x, float *y) {
     int64_t blocks = (F + TAP_ROWS - 1) / TAP_ROWS;
 #pragma omp parallel for schedule(static) num_threads(es_kernel_team(B *F *T *k))
     for (int64_t i = 0; i < B * blocks; i++) {
-        int64_t b = i / blocks, f0 = i % blocks * TAP_ROWS, f1 = es_min64(f0 + TAP_ROWS, F);
-        for (int64_t t = 0; t < T; t++)
-            for (int64_t f = f0; f < f1; f++)
-                for (int64_t j = 0; j < k; j++)
-                    y[((b * T + t) * F + f) * k + j] = t + j < T ? x[(b * F + f) * T + t + j] : 0.0f;
+        int64_t f0 = i % blocks * TAP_ROWS, f1 = es_min64(f0 + TAP_ROWS, F);
+        const float *from = x + i / blocks * F * T;
+        float *to = y + i / blocks * F * T * k;
+        if (k == 2)
+            taps_fwd_rows(F, T, 2, f0, f1, from, to);
+        else
+            taps_fwd_rows(F, T, k, f0, f1, from, to);
     }
 }
 
@@ -116,12 +136,12 @@ void es_k_taps_bwd(int64_t B, int64_t F, int64_t T, int64_t k, const float *dy, 
     int64_t blocks = (F + TAP_ROWS - 1) / TAP_ROWS;
 #pragma omp parallel for schedule(static) num_threads(es_kernel_team(B *F *T *k))
     for (int64_t i = 0; i < B * blocks; i++) {
-        int64_t b = i / blocks, f0 = i % blocks * TAP_ROWS, f1 = es_min64(f0 + TAP_ROWS, F);
-        for (int64_t t = 0; t < T; t++)
-            for (int64_t f = f0; f < f1; f++) {
-                float *d = dx + (b * F + f) * T + t, g = beta == 0.0f ? 0.0f : *d;
-                for (int64_t j = 0; j < k && j <= t; j++) g += dy[((b * T + t - j) * F + f) * k + j];
-                *d = g;
-            }
+        int64_t f0 = i % blocks * TAP_ROWS, f1 = es_min64(f0 + TAP_ROWS, F);
+        const float *from = dy + i / blocks * F * T * k;
+        float *to = dx + i / blocks * F * T;
+        if (k == 2)
+            taps_bwd_rows(F, T, 2, f0, f1, from, beta, to);
+        else
+            taps_bwd_rows(F, T, k, f0, f1, from, beta, to);
     }
 }

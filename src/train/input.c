@@ -87,6 +87,11 @@ int train_input_leaf(void *ctx, int64_t step, int leaf, struct es_leaf_input *ou
     ES_TRY(es_loader_get(in->loader, &plan, &data, err));
     ES_ASSERT(plan->leaf == leaf && plan->n == tp->leaf_clips);
     (void)step;
+    const struct es_plan_params *pp = es_plan_get_params(in->plan);
+    if (pp->fmin_range > 1 || pp->fmax_range > 1) {
+        struct es_band band = es_frontend_fpasst_band_train(pp->fmax_range, plan->band_min, plan->band_max);
+        ES_TRY(es_frontend_set_band(in->mel, band.fmin_hz, band.fmax_hz, err));
+    }
     ES_TRY(es_frontend_run(in->mel, plan->n, ES_DATASET_SAMPLES, data->wave, in->features, in->scratch, err));
     if (in->crnn_mel)
         ES_TRY(es_frontend_run(in->crnn_mel, plan->n, ES_DATASET_SAMPLES, data->wave, in->crnn, in->scratch,

@@ -23,6 +23,11 @@ void train_plan_params(struct es_plan_params *pp, const struct es_config *cfg, c
                                   .mixup_p = es_config_double(cfg, "augment.mixup"),
                                   .mixup_alpha = es_config_double(cfg, "augment.mixup_alpha")};
     memcpy(pp->n_clips, n_clips, sizeof pp->n_clips);
+    /* stage 1 holds the frontend in evaluation mode, too */
+    if (es_config_is(cfg, "model.arch", "fpasst") && train_phase(cfg) != ES_PHASE_STAGE1) {
+        pp->fmin_range = es_config_int(cfg, "frontend.fmin_range");
+        pp->fmax_range = es_config_int(cfg, "frontend.fmax_range");
+    }
     if (pretrain) {
         pp->size[0] = es_config_int(cfg, "pretrain.batch");
         pp->wavmix_set[0] = true;

@@ -52,7 +52,7 @@ train)
     *) need "$w/stores/desed.h5"; need "$w/stores/maestro.h5" ;;
     esac
     if [ "$init" = default ]; then
-        init=$w/runs/pretrain-atst/checkpoint-last.h5
+        init=$w/runs/pretrain-${name##*-}/checkpoint-last.h5
         case $name in it?-stage2-*) init=$w/runs/${name/stage2/stage1}/checkpoint-last.h5 ;; esac
     fi
     [ -z "$init" ] || need "$init"
@@ -69,7 +69,7 @@ esac
 STANDIN
 chmod +x "$tmp/standin"
 export EARSHOT_PROGRAM=$tmp/standin EARSHOT_WORK=$tmp/w EARSHOT_SOUNDS=$tmp CALLS=$tmp/calls LOG=$tmp/log/metrics.h5
-unset EARSHOT_RANKS
+unset EARSHOT_RANKS EARSHOT_MODELS
 
 run() { # run CODE ARGUMENT...: output in $tmp/out and err
     local code=$1 rc=0
@@ -83,6 +83,8 @@ calls() { grep -c "^$1" "$CALLS" || true; }
 echo "== refusals"
 run 64 --frobnicate
 [ "$(wc -l <"$tmp/err")" = 1 ] || fail "want one line"
+EARSHOT_MODELS="atst vit" run 64
+grep -qx 'quickstart: EARSHOT_MODELS: no configs/toy/pretrain-vit.yaml' "$tmp/err" || fail "$(cat "$tmp/err")"
 
 echo "== dry run: as kept, and nothing is run"
 run 0 --dry-run
@@ -99,12 +101,17 @@ grep -qx 'quickstart: train it1-stage2-atst: stopped; run again to resume' "$tmp
 
 echo "== resumed: what is there is kept"
 run 0
-[ "$(calls demo)/$(calls prepare)/$(calls train)/$(calls ensemble)" = 1/0/7/2 ] || fail "resumed: $(cat "$CALLS")"
-[ "$(calls predict)/$(calls evaluate)" = 10/6 ] || fail "resumed: $(cat "$CALLS")"
+[ "$(calls demo)/$(calls prepare)/$(calls train)/$(calls ensemble)" = 1/0/10/2 ] || fail "resumed: $(cat "$CALLS")"
+[ "$(calls predict)/$(calls evaluate)" = 18/14 ] || fail "resumed: $(cat "$CALLS")"
 [ -s "$tmp/w/report/curves.png" ] || fail "no curves"
-[ "$(grep -c '0.6000 *0.6000 *0.6000$' "$tmp/out")" = 4 ] || fail "table: $(tail -n 12 "$tmp/out")"
+[ "$(grep -c '0.6000 *0.6000 *0.6000$' "$tmp/out")" = 8 ] || fail "table: $(tail -n 12 "$tmp/out")"
 grep -q '^untrained .* 0.1000 *0.1000 *0.1000$' "$tmp/out" || fail "table: no untrained model"
 tail -n 1 "$tmp/out" | grep -q '^quickstart: done in [0-9]* s' || fail "no total time"
+
+echo "== other models: these alone"
+EARSHOT_MODELS=fpasst EARSHOT_WORK=$tmp/one run 0
+[ "$(calls train)/$(calls ensemble)" = 6/2 ] || fail "one model: $(cat "$CALLS")"
+if grep -q atst "$CALLS"; then fail "one model: $(cat "$CALLS")"; fi
 
 echo "== a score not above the untrained model's; a loss that rises; a step that fails"
 rm "$tmp"/w/report/it2-stage1-*.json
@@ -119,6 +126,6 @@ with h5py.File(sys.argv[1], "r+") as f:
     f["leaf"][...] = f["leaf"][()][::-1]
 PYTHON
 run 1 --fresh
-[ "$(calls prepare)/$(calls predict)/$(calls evaluate)" = 3/14/10 ] || fail "--fresh: $(cat "$CALLS")"
+[ "$(calls prepare)/$(calls predict)/$(calls evaluate)" = 3/22/18 ] || fail "--fresh: $(cat "$CALLS")"
 grep -q '^FAILED: it1-stage2-atst: the loss does not fall' "$tmp/out" || fail "$(cat "$tmp/out")"
 echo ok

@@ -152,7 +152,9 @@ static int compare_grads(struct model *m, const char *file, const char *group, c
             if (pass == 0) group_max = fmax(group_max, max);
             if (pass == 1) {
                 double limit = conv   ? 2e-4 * group_max
-                               : zero ? 1e-6 * group_max : l2 ? 0 : X * max + 1e-6 * group_max;
+                               : zero ? 1e-6 * group_max
+                               : l2   ? 0
+                                      : X * max + 1e-6 * group_max;
                 bool ok = zero ? golden_max(a, n) <= limit : l2 ? rel <= X : max_abs <= limit;
                 if (!ok)
                     print_message("%s %s %s: max %.3e (of %.3e) rel %.3e\n", file, group, e->name, max_abs,
@@ -176,11 +178,46 @@ static const struct arch {
     int64_t full_elements;
     int sed_mlp;
     struct es_beats_config small, sed;
-} archs[] = {{ES_ARCH_ATST, "atst", "atst.", 1001, 1001, 28, 27, ES_POOL_AAP, 138, 250, 85419264, 192, {0}, {0}},
-             {ES_ARCH_FPASST, "fpasst", "", 160, 100, 39, 39, ES_POOL_NEAREST_EXACT, 159, 250, 88421632, 192, {0}, {0}},
-             {ES_ARCH_BEATS, "beats", "model.", 98, 98, 49, 49, ES_POOL_NEAREST_EXACT, 239, 496, 90311792, 96,
-              {.patch_embed = 64, .conv_taps = 128, .conv_groups = 8, .buckets = 32, .max_distance = 40, .grad_decay = 1},
-              {.patch_embed = 32, .conv_taps = 16, .conv_groups = 4, .buckets = 32, .max_distance = 40, .grad_decay = 1}}};
+} archs[] = {
+    {ES_ARCH_ATST, "atst", "atst.", 1001, 1001, 28, 27, ES_POOL_AAP, 138, 250, 85419264, 192, {0}, {0}},
+    {ES_ARCH_FPASST,
+     "fpasst",
+     "",
+     160,
+     100,
+     39,
+     39,
+     ES_POOL_NEAREST_EXACT,
+     159,
+     250,
+     88421632,
+     192,
+     {0},
+     {0}},
+    {ES_ARCH_BEATS,
+     "beats",
+     "model.",
+     98,
+     98,
+     49,
+     49,
+     ES_POOL_NEAREST_EXACT,
+     239,
+     496,
+     90311792,
+     96,
+     {.patch_embed = 64,
+      .conv_taps = 128,
+      .conv_groups = 8,
+      .buckets = 32,
+      .max_distance = 40,
+      .grad_decay = 1},
+     {.patch_embed = 32,
+      .conv_taps = 16,
+      .conv_groups = 4,
+      .buckets = 32,
+      .max_distance = 40,
+      .grad_decay = 1}}};
 
 static struct es_transformer_config transformer(enum es_arch arch, int dim, int depth, int heads, int mlp,
                                                 int frames) {
@@ -280,11 +317,14 @@ static void positions(void **state) {
     }
     if (!shared || !exists("full_beats.h5")) return;
     enum { T = 496, H = 12, N = 320 };
-    float *table = es_alloc(N * H, sizeof(float), NULL), *bias = es_alloc(H * (2 * T - 1), sizeof(float), NULL);
-    es_gen_fill("model.encoder.layers.0.self_attn.relative_attention_bias.weight", ES_GEN_SEED, 0, 0.5, N * H, table);
+    float *table = es_alloc(N * H, sizeof(float), NULL),
+          *bias = es_alloc(H * (2 * T - 1), sizeof(float), NULL);
+    es_gen_fill("model.encoder.layers.0.self_attn.relative_attention_bias.weight", ES_GEN_SEED, 0, 0.5, N * H,
+                table);
     es_k_rel_bias_fwd(T, H, N, 800, table, bias);
     for (int corner = 0; corner < 2; corner++) {
-        float *want = load("full_beats.h5", "", corner ? "position_bias_q490_495_k0_3" : "position_bias_q0_3_k0_5", s);
+        float *want =
+            load("full_beats.h5", "", corner ? "position_bias_q490_495_k0_3" : "position_bias_q0_3_k0_5", s);
         assert_non_null(want);
         assert_int_equal(s[0], H);
         for (int64_t h = 0; h < H; h++)
@@ -577,8 +617,8 @@ int main(void) {
     golden_models(dir, sizeof dir, &shared);
     if (!shared)
         print_message("no shared data: the small copies of tests/data only, without sed_real and full_*\n");
-    const struct CMUnitTest tests[] = {cmocka_unit_test(small_transformers), cmocka_unit_test(positions), cmocka_unit_test(sed_full_small),
-                                       cmocka_unit_test(sed_small), cmocka_unit_test(sed_real),
-                                       cmocka_unit_test(full)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(small_transformers), cmocka_unit_test(positions),
+                                       cmocka_unit_test(sed_full_small),     cmocka_unit_test(sed_small),
+                                       cmocka_unit_test(sed_real),           cmocka_unit_test(full)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

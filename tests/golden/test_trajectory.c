@@ -390,9 +390,12 @@ int main(int argc, char **argv) {
         return 77;
     }
     if (es_comm_init_all(&comm, &argc, &argv, &err) < 0) return 1;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(stage2_mean_teacher), cmocka_unit_test(stage2_ict),
-                                       cmocka_unit_test(stage1), cmocka_unit_test(fpasst_mean_teacher),
-                                       cmocka_unit_test(fpasst_ict), cmocka_unit_test(beats_mean_teacher),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(stage2_mean_teacher),
+                                       cmocka_unit_test(stage2_ict),
+                                       cmocka_unit_test(stage1),
+                                       cmocka_unit_test(fpasst_mean_teacher),
+                                       cmocka_unit_test(fpasst_ict),
+                                       cmocka_unit_test(beats_mean_teacher),
                                        cmocka_unit_test(beats_ict)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     es_comm_fini_all(&comm);
