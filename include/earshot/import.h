@@ -69,6 +69,8 @@ int es_import_choose(struct es_import *im, const struct es_value *root, const ch
 int es_import_add(struct es_import *im, const char *name, int ndim, const int64_t *shape, bool optional,
                   struct es_err *err);
 int es_import_add_net(struct es_import *im, const struct es_net_config *c, struct es_err *err);
+/* The dictionary of a distilled DeiT, fPaSST's start from images (deit.h); NULL: none. */
+const struct es_value *es_import_find_deit(const struct es_value *root);
 int es_import_match(struct es_import *im, struct es_err *err);
 /* For what the caller finds (values that are not finite). */
 int es_import_note(struct es_import *im, enum es_import_trouble trouble, const char *name, const char *detail,

@@ -47,8 +47,7 @@ int es_weights_read(const struct es_h5 *f, const char *path, int64_t n, float *o
     return rc;
 }
 
-/* Index of the first element that is infinite or NaN; -1: none. */
-static int64_t first_bad(enum es_dtype t, const void *data, int64_t n) {
+int64_t weights_first_bad(enum es_dtype t, const void *data, int64_t n) {
     size_t size = es_dtype_bytes(t);
     uint64_t exponent = 0;
     for (size_t i = 0; i < N_TYPES; i++)
@@ -88,7 +87,7 @@ static int settle_config(const struct import *w, struct es_err *err) {
 static int read_entry(struct import *w, const struct es_import_entry *e, void *buffer, struct es_err *err) {
     char detail[80];
     ES_TRY(es_tensorfile_read(w->file, e->view, buffer, err));
-    int64_t at = first_bad(e->view->dtype, buffer, e->view->n);
+    int64_t at = weights_first_bad(e->view->dtype, buffer, e->view->n);
     if (at < 0) return 0;
     snprintf(detail, sizeof detail, "element %lld of %lld", (long long)at, (long long)e->view->n);
     return es_import_note(w->im, ES_IMPORT_NOT_FINITE, e->name, detail, err);
@@ -136,14 +135,22 @@ static int read_all(struct import *w, struct es_weights_summary *s, struct es_er
     return 0;
 }
 
-static int write_all(struct import *w, struct es_err *err) {
+int weights_create(struct es_h5 **out, const struct es_weights_import_params *p, struct es_err *err) {
     char *text = NULL;
+    ES_TRY(es_config_to_yaml(p->config, &text, err));
+    int rc = es_h5_create_all(out, NULL, p->out, "weights", ES_WEIGHTS_VERSION, err);
+    if (rc == 0) {
+        es_h5_attr_text_all(*out, "/", "model", es_import_model_name(p->model));
+        es_h5_attr_text_all(*out, "/", "source", p->from);
+        es_h5_attr_text_all(*out, "/", "config", text);
+    }
+    es_free(&text);
+    return rc;
+}
+
+static int write_all(struct import *w, struct es_err *err) {
     int rc = 0;
-    ES_GO(es_h5_create_all(&w->out, NULL, w->p->out, "weights", ES_WEIGHTS_VERSION, err));
-    es_h5_attr_text_all(w->out, "/", "model", es_import_model_name(w->im->model));
-    es_h5_attr_text_all(w->out, "/", "source", w->p->from);
-    ES_GO(es_config_to_yaml(w->p->config, &text, err));
-    es_h5_attr_text_all(w->out, "/", "config", text);
+    ES_GO(weights_create(&w->out, w->p, err));
     for (int i = 0; i < w->im->n; i++) {
         const struct es_import_entry *e = &w->im->entry[i];
         const struct es_view *v = e->view;
@@ -156,7 +163,6 @@ static int write_all(struct import *w, struct es_err *err) {
     }
     rc = es_h5_commit_all(&w->out, NULL, err);
 done:
-    es_free(&text);
     es_h5_close_all(&w->out);
     return rc;
 }
@@ -182,9 +188,16 @@ static int import_local(const struct es_weights_import_params *p, struct es_weig
     ES_GO(es_tensorfile_open(&w.file, p->from, err));
     const struct es_value *root = es_tensorfile_root(w.file);
     ES_GO(es_import_new(&w.im, p->model, err));
-    ES_GO(es_import_choose(w.im, root, p->which, p->from, err));
+    const struct es_value *deit = p->model == ES_IMPORT_FPASST ? es_import_find_deit(root) : NULL;
+    if (!deit) ES_GO(es_import_choose(w.im, root, p->which, p->from, err));
     ES_GO(settle_config(&w, err));
     es_net_config_from(&nc, p->config, 1);
+    if (deit) {
+        ES_GO(weights_import_deit(p, w.file, deit, &nc, s, err));
+        report(&w, s);
+        s->reported = true;
+        goto done;
+    }
     if (p->model == ES_IMPORT_BEATS) ES_GO(es_import_check_cfg(root, &nc.transformer, p->from, err));
     ES_GO(es_import_add_net(w.im, &nc, err));
     ES_GO(es_import_match(w.im, err));

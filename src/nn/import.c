@@ -299,6 +299,15 @@ int es_import_choose(struct es_import *im, const struct es_value *root, const ch
                       path, models[im->model].name, models[im->model].to, models[im->model].anchor[0]);
 }
 
+const struct es_value *es_import_find_deit(const struct es_value *root) {
+    const struct es_value *dict[] = {es_value_get(root, "model"), root};
+    for (int i = 0; i < 2; i++)
+        if (es_value_get(dict[i], "pos_embed") && es_value_get(dict[i], "dist_token") &&
+            es_value_get(dict[i], "patch_embed.proj.weight") && !es_value_get(dict[i], "time_new_pos_embed"))
+            return dict[i];
+    return NULL;
+}
+
 /* ---- names */
 /* Our name of a key of the chosen dictionary. false: left out on purpose. */
 static bool our_name(const struct es_import *im, const char *key, char *out, size_t size) {

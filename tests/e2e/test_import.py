@@ -212,6 +212,31 @@ def test_fpasst():
     round_trip("fpasst", collections.OrderedDict([*want.items(), *head.items()]), "in.ckpt", "fpasst with the trained head")
 
 
+def test_deit():
+    names = [("cls_token", (1, 1, DIM)), ("dist_token", (1, 1, DIM)), ("pos_embed", (1, 2 + 9, DIM)), ("patch_embed.proj.weight", (DIM, 3, 16, 16)),
+             ("patch_embed.proj.bias", (DIM,)), *public_names.vit(DIM, DEPTH, MLP, True), *public_names.norm("norm", DIM),
+             ("head.weight", (1000, DIM)), ("head_dist.bias", (1000,))]
+    deit = tensors(names)
+    tf.save_zip({"model": deit}, "in.pth")
+    r = do_import("fpasst", "in.pth")
+    if not check(r == (0, []), f"DeiT: {r}"):
+        return
+    got, _ = weights("w.h5")
+    check(list(got) == [n for n, _ in public_names.fpasst(DIM, DEPTH, MLP)], "DeiT: names")
+    check(all(tf.same(got[n], t) for n, t in deit.items() if n.startswith(("blocks.", "norm.", "cls_", "dist_"))), "DeiT: copies")
+    patch = deit["patch_embed.proj.weight"].values()[:, np.arange(16) % 3].reshape(DIM, 16, 128, 2) * np.float32(3 / 16)
+    check(np.allclose(got["patch_embed.proj.weight"].values(), patch, rtol=1e-6), "DeiT: patch")
+    check((got["new_pos_embed"].values() == deit["pos_embed"].values()[:, :2]).all(), "DeiT: positions of tokens")
+    mean = got["time_new_pos_embed"].values().mean(axis=3, dtype="f8", keepdims=True)
+    check(np.allclose(got["freq_new_pos_embed"].values(), mean, atol=1e-5) and np.abs(mean).max() > 0.01, "DeiT: positions")
+    deit["blocks.0.norm1.weight"] = Tensor(np.full(DIM, np.nan))
+    tf.save_zip({"model": deit}, "in.pth")
+    refuse("fpasst", "in.pth", ["in.pth", "blocks.0.norm1.weight", "not finite"], "DeiT with NaN")
+    del deit["blocks.0.norm1.weight"]
+    tf.save_zip({"model": deit}, "in.pth")
+    refuse("fpasst", "in.pth", ["in.pth", "blocks.0.norm1.weight", "missing"], "DeiT without a tensor")
+
+
 def beats_names(prefix="model."):
     return public_names.beats(DIM, DEPTH, MLP, HEADS, 6, 4, 4, 8, prefix)
 
