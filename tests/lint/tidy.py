@@ -37,6 +37,7 @@ def check(entry):
     if p.returncode == 0:
         stamp.touch()
         return ""
+    print(p.stdout, end="", flush=True)
     return p.stdout
 
 
@@ -47,7 +48,6 @@ def main():
     assert entries, "nothing to check"
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         said = list(pool.map(check, entries))
-    print("".join(sorted(s for s in said if s)), end="")
     bad = sum(bool(s) for s in said)
     print(f"tidy: {len(entries)} files, {said.count(None)} unchanged, {bad} with findings")
     return bad > 0
