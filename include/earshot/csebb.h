@@ -41,15 +41,14 @@ struct
 /* Room for clips of up to frames_max frames. */
 int es_csebb_segments_init(struct es_csebb_segments *s, int frames_max, struct es_err *err);
 void es_csebb_segments_fini(struct es_csebb_segments *s);
-/* Change detection (13.1). edges_s [n+1] from 0 on, score [n] finite. */
-void es_csebb_detect(struct es_csebb_segments *s, int n, const double *edges_s, const double *score,
-                     double step_filter_s);
+/* Change detection (13.1). t [n+1] edges of the frames, from 0 on; s [n] their scores, finite; g out. */
+void es_csebb_detect(struct es_csebb_segments *g, int n, const double *t, const double *s, double filter_s);
 
 struct es_csebb_box {
     double onset_s, offset_s, confidence;
 };
-/* Merging (13.2): boxes out, room for n_events; returns their number. s stays as it is. */
-int es_csebb_merge(struct es_csebb_segments *s, double merge_abs, double merge_rel, struct es_csebb_box *box);
+/* Merging (13.2): boxes out, room for n_events; returns their number. g stays as it is. */
+int es_csebb_merge(struct es_csebb_segments *g, double merge_abs, double merge_rel, struct es_csebb_box *box);
 
 /* ---- tables */
 

@@ -134,16 +134,16 @@ static int row_error(struct es_evaluation_row row[2], const struct es_evalset *s
     if (rc == 0) rc = set_events(&events, set, 0.5, err);
     if (rc == 0)
         rc = (w->metric->events ? es_sedeval_events : es_sedeval_segments)(&v, truth, events, &p, err);
-    for (int k = 0; k < set->n_classes && rc == 0; k++) {
-        row[0].class_value[k] = (double)NAN;
-        for (int j = 0; j < v->n_classes; j++)
-            if (strcmp(v->class_name[j], set->class_name[k]) == 0)
-                row[0].class_value[k] = v->classes[j].error_rate;
-    }
-    if (rc == 0) {
+    if (rc == 0 && v) {
         row[0].value = v->overall.error_rate;
         row[0].extra_name = "f1";
         row[0].extra = v->overall.f;
+        for (int k = 0; k < set->n_classes; k++) {
+            row[0].class_value[k] = (double)NAN;
+            for (int j = 0; j < v->n_classes; j++)
+                if (strcmp(v->class_name[j], set->class_name[k]) == 0)
+                    row[0].class_value[k] = v->classes[j].error_rate;
+        }
     }
     es_sedeval_free(&v);
     es_truth_free(&events);
@@ -229,7 +229,7 @@ static bool parse_psds(struct es_psds_params *p, const char *name) {
             p->cttc = (double)NAN;
         else if (!es_number_from_text(at, field[i]))
             return false;
-        at = end ? end + 1 : NULL;
+        if (end) at = end + 1;
     }
     return true;
 }

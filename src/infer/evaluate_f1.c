@@ -196,12 +196,13 @@ int es_f1_new(struct es_f1 **out, const struct es_evalset *set, enum es_f1_kind 
     const int K = set->n_classes;
     int rc = -ES_EIO;
     struct es_f1 *f1 = *out = es_alloc(1, sizeof *f1, err);
-    if (!f1) return rc;
-    f1->n_classes = K;
-    f1->fixed = es_alloc((size_t)K, sizeof *f1->fixed, err);
-    f1->best = es_alloc((size_t)K, sizeof *f1->best, err);
-    if (!f1->fixed || !f1->best) goto done;
-    ES_GO(evalset_copy_names(&f1->class_name, set, err));
+    if (f1) {
+        f1->n_classes = K;
+        f1->fixed = es_alloc((size_t)K, sizeof *f1->fixed, err);
+        f1->best = es_alloc((size_t)K, sizeof *f1->best, err);
+        if (f1->fixed && f1->best) rc = evalset_copy_names(&f1->class_name, set, err);
+    }
+    ES_GO(stat_agree(set, rc, err));
     struct f1_job job = {.f1 = f1, .kind = kind, .params = params, .threshold = threshold};
     ES_GO(stat_each_class(set, stat_capacity(set, kind, params), f1_class, &job, err));
     ES_GO(stat_gather(set, f1->fixed, sizeof *f1->fixed, err));

@@ -199,6 +199,10 @@ typedef int (*stat_class_fn)(struct stat_ws *ws, const struct es_evalset *set, i
 int stat_each_class(const struct es_evalset *set, int64_t cap, stat_class_fn fn, void *ctx,
                     struct es_err *err);
 
+/* One result of all ranks that share the set; before anything collective that a rank might not reach. */
+static inline int stat_agree(const struct es_evalset *set, int rc, struct es_err *err) {
+    return set->comm ? es_err_agree_all(set->comm, rc, err) : rc;
+}
 /* Afterwards: the items of all classes, array [n_classes] of so many bytes each, to all ranks. */
 int stat_gather(const struct es_evalset *set, void *array, size_t item_bytes, struct es_err *err);
 /* The rank that computed a class. */

@@ -71,11 +71,12 @@ int es_auroc_new(struct es_auroc **out, const struct es_evalset *set, const stru
     int rc = -ES_EIO;
     const int K = set->n_classes;
     struct es_auroc *a = *out = es_alloc(1, sizeof *a, err);
-    if (!a) return rc;
-    a->n_classes = K;
-    a->classes = es_alloc((size_t)K, sizeof *a->classes, err);
-    if (!a->classes) goto done;
-    ES_GO(evalset_copy_names(&a->class_name, set, err));
+    if (a) {
+        a->n_classes = K;
+        a->classes = es_alloc((size_t)K, sizeof *a->classes, err);
+        if (a->classes) rc = evalset_copy_names(&a->class_name, set, err);
+    }
+    ES_GO(stat_agree(set, rc, err));
     struct auroc_job job = {.auroc = a, .params = params};
     ES_GO(stat_each_class(set, segments_count(set, params->segment_s), auroc_class, &job, err));
     ES_GO(stat_gather(set, a->classes, sizeof *a->classes, err));

@@ -243,12 +243,13 @@ int es_psds_new(struct es_psds **out, const struct es_evalset *set, const struct
     ES_TRY(check_params(params, set->n_classes, err));
     int rc = -ES_EIO;
     struct es_psds *psds = *out = es_alloc(1, sizeof *psds, err);
-    if (!psds) return rc;
-    psds->n_classes = set->n_classes;
-    psds->class_value = es_alloc((size_t)set->n_classes, sizeof *psds->class_value, err);
-    psds->class_roc = es_alloc((size_t)set->n_classes, sizeof *psds->class_roc, err);
-    if (!psds->class_value || !psds->class_roc) goto done;
-    ES_GO(evalset_copy_names(&psds->class_name, set, err));
+    if (psds) {
+        psds->n_classes = set->n_classes;
+        psds->class_value = es_alloc((size_t)set->n_classes, sizeof *psds->class_value, err);
+        psds->class_roc = es_alloc((size_t)set->n_classes, sizeof *psds->class_roc, err);
+        if (psds->class_value && psds->class_roc) rc = evalset_copy_names(&psds->class_name, set, err);
+    }
+    ES_GO(stat_agree(set, rc, err));
     struct psds_job job = {.roc = psds->class_roc, .params = params};
     ES_GO(stat_each_class(set, set->n_frames, psds_class, &job, err));
     ES_GO(gather_rocs(psds, set, err));

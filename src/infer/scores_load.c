@@ -16,7 +16,7 @@
 
 /* The data set name as [rows, columns] doubles or floats, whatever the file holds; rows of a 1-d set: columns 0. */
 static int read_clip(const struct es_h5 *f, struct es_scores *s, struct es_scores_clip *clip,
-                     bool timestamps_each, struct es_err *err) {
+                     const double *shared, int64_t n_shared, struct es_err *err) {
     int rc = -ES_EIO;
     struct es_h5_info info;
     void *values = NULL, *edges = NULL;
@@ -33,13 +33,18 @@ static int read_clip(const struct es_h5 *f, struct es_scores *s, struct es_score
     }
     clip->n_frames = es_int_from_i64(info.dim[0]);
     name.n = 0;
-    if (timestamps_each)
-        es_text_add(&name, "timestamps/%s", clip->id);
-    else
-        es_text_add(&name, "timestamps");
+    es_text_add(&name, "timestamps%s%s", shared ? "" : "/", shared ? "" : clip->id);
     ES_GO(es_text_check(&name, err));
-    ES_GO(es_h5_read_new(f, name.s, ES_H5_F64, &edges, &info, err));
+    if (shared) {
+        info.n = n_shared;
+        edges = es_alloc((size_t)n_shared, sizeof(double), err);
+        rc = edges ? 0 : -ES_EIO;
+        if (edges) memcpy(edges, shared, (size_t)n_shared * sizeof(double));
+    } else {
+        rc = es_h5_read_new(f, name.s, ES_H5_F64, &edges, &info, err);
+    }
     clip->edges_s = edges;
+    if (rc < 0) goto done;
     if (info.n != (int64_t)clip->n_frames + 1)
         rc = es_err_set(err, ES_EDATA,
                         "%s: %s: got %lld times for the %d frames of clip '%s'; want one more than frames",
@@ -55,6 +60,7 @@ static int load_h5(struct es_scores **out, const char *path, struct es_err *err)
     struct es_h5_names classes = {0}, clips = {0};
     struct es_h5_info info;
     struct es_text first = {0};
+    void *shared = NULL;
     ES_GO(es_h5_open(&f, path, NULL, 0, err));
     ES_GO(es_h5_read_strings(f, "classes", &classes, err));
     ES_GO(es_h5_list(f, "scores", false, &clips, err));
@@ -72,9 +78,11 @@ static int load_h5(struct es_scores **out, const char *path, struct es_err *err)
     first.n = 0;
     es_text_add(&first, "timestamps/%s", clips.name[0]);
     ES_GO(es_text_check(&first, err));
-    const bool timestamps_each = es_h5_has(f, first.s);
-    for (int64_t i = 0; i < clips.n; i++) ES_GO(read_clip(f, *out, &(*out)->clips[i], timestamps_each, err));
+    if (!es_h5_has(f, first.s)) ES_GO(es_h5_read_new(f, "timestamps", ES_H5_F64, &shared, &info, err));
+    for (int64_t i = 0; i < clips.n; i++)
+        ES_GO(read_clip(f, *out, &(*out)->clips[i], shared, shared ? info.n : 0, err));
 done:
+    es_free(&shared);
     es_text_free(&first);
     es_h5_names_free(&clips);
     es_h5_names_free(&classes);

@@ -270,7 +270,7 @@ int stat_each_class(const struct es_evalset *set, int64_t cap, stat_class_fn fn,
         }
         if (ws_rc == 0) stat_ws_fini(&ws);
     }
-    return set->comm ? es_err_agree_all(set->comm, rc, err) : rc;
+    return stat_agree(set, rc, err);
 }
 
 int stat_gather(const struct es_evalset *set, void *array, size_t item_bytes, struct es_err *err) {
