@@ -134,6 +134,7 @@ struct system {
     struct es_scores *scores;
     struct es_truth *truth;
     struct es_evalset *set;
+    int64_t n_missing; /* MAESTRO clips without scores */
 };
 
 static void system_free(struct system *s) {
@@ -146,7 +147,9 @@ static void system_free(struct system *s) {
 static int join(struct system *s, const struct es_evaluate_input *in, struct es_err *err) {
     struct es_scores *joined = NULL;
     struct es_truth *hard = NULL;
-    const struct es_maestro_params p = {.positive_only = in->positive_only, .subset = true};
+    const struct es_maestro_params p = {.positive_only = in->positive_only,
+                                        .n_missing = in->allow_missing ? &s->n_missing : NULL,
+                                        .subset = true};
     ES_TRY(es_maestro_join(&joined, &hard, s->scores, s->truth, &p, err));
     es_scores_free(&s->scores);
     es_truth_free(&s->truth);
@@ -228,6 +231,7 @@ int es_evaluate_files_all(struct es_evaluate_result **out, const struct es_comm 
     for (int i = 0; i < n; i++) {
         r->path[i] = in->path[i];
         r->missing[i] = es_evalset_missing(system[i].set);
+        r->missing[i].clips_without_scores += system[i].n_missing;
         es_evalset_share(system[i].set, comm);
         ES_GO(es_evaluation_new(&r->system[i], system[i].set, metrics, err));
         if (in->bootstrap > 0)

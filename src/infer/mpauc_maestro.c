@@ -267,6 +267,10 @@ int es_maestro_join(struct es_scores **joined, struct es_truth **truth, const st
         if ((rc = (int)es_names_add(ids, scores->clips[i].id, err)) < 0) goto done;
     for (int64_t i = 0; i < es_names_count(soft->clips); i++)
         if (es_names_find(ids, es_names_get(soft->clips, i)) < 0) {
+            if (params->n_missing) {
+                ++*params->n_missing;
+                continue;
+            }
             rc = es_err_set(err, ES_EDATA, "%s: clip '%s': got no scores for it in %s", soft->source,
                             es_names_get(soft->clips, i), scores->source);
             goto done;

@@ -179,6 +179,10 @@ gaps = scores_of("--scores", "scores.h5", "--ground-truth", "gaps.tsv", "--durat
 check("counted", gaps["missing"] == {"labels": 1, "label_events": 1, "classes": 0, "clips_without_scores": 1,
                                      "clips_without_truth": 6, "clips_without_duration": 1, "empty_events": 1,
                                      "joined_events": 0} and gaps["mauc"] == want["mauc"], gaps)
+write("soft2.tsv", "\n".join(soft) + "\npark_01-009000-010000.wav\t0.0\t1.0\tcar\t0.2\n")
+park = ["--ground-truth", "soft2.tsv", "--durations", "recordings.tsv", "--metrics", "mpauc"]
+refuse(65, "park_01-009000-010000", "--scores", "scores.h5", *park)
+check("MAESTRO clips counted", scores_of("--scores", "scores.h5", *park, "--allow-missing")["missing"]["clips_without_scores"] == 1)
 write("overlap.tsv", "\n".join(events) + f"\n{ids[0]}.wav\t1\t2\tAlarm_bell_ringing\n")
 overlap = scores_of("--scores", "scores.h5", "--ground-truth", "overlap.tsv", "--durations", "durations.tsv", "--allow-missing",
                     "--metrics", "mauc")
