@@ -44,7 +44,7 @@ def table(work, runs, baseline):
         raise runlog.BadRun(f"{work}/report: no scores of {baseline}")
     for run in [baseline, *runs]:
         cells = f"{'':>12} {'':>8}"
-        if run != baseline:
+        if run != baseline and not run.endswith("-ensemble"):  # an ensemble was not trained
             begin, end = runlog.read(os.path.join(work, "runs", run)).loss_change()
             cells = f"{begin:>12.4f} {end:>8.4f}"
             if not end < begin:

@@ -8,7 +8,7 @@
 #   --dry-run   print the commands and run none
 # EARSHOT_WORK     where everything goes (default: build/quickstart)
 # EARSHOT_SOUNDS   isolated sounds for the demo corpus (default: ../shared/data beside the checkout; else they are synthesised)
-# EARSHOT_MODELS   the architectures, a list (default: "atst fpasst")
+# EARSHOT_MODELS   the architectures, a list (default: "atst fpasst beats")
 # EARSHOT_RANKS    ranks, a power of two up to 8 (default: 2)
 # EARSHOT_PROGRAM  a program that is built already: nothing is installed or built
 # Exit codes: 0 done, all losses fall, all scores are above the untrained model's; 1 not so; 75 stopped, run again to resume;
@@ -30,7 +30,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export EARSHOT_WORK OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_pml=ob1 OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none # containers forbid the other way
-read -ra models <<<"${EARSHOT_MODELS:-atst fpasst}"
+read -ra models <<<"${EARSHOT_MODELS:-atst fpasst beats}"
 for model in "${models[@]}"; do
     [ -e "configs/toy/pretrain-$model.yaml" ] || { echo "quickstart: EARSHOT_MODELS: no configs/toy/pretrain-$model.yaml" >&2; exit 64; }
 done
@@ -78,25 +78,31 @@ predict() {
         --store "$work/stores/$2.h5" --out "$3" "${@:4}"
 }
 
-# score RUN: both validation sets
+# score NAME COMMAND...: both validation sets; COMMAND NAME SET SUBSET makes the predictions pred/NAME-SUBSET.h5
 score() {
-    local set subset metric truth durations
+    local name=$1 set subset metric truth durations
     while read -r set subset metric truth durations; do
-        predict "$1" "$set" "$work/pred/$1-$subset.h5" --subset "$subset"
-        step "evaluate $1 on $subset" "$work/report/$1-$set.json" "$program" evaluate --predictions "$work/pred/$1-$subset.h5" \
+        "${@:2}" "$name" "$set" "$subset"
+        step "evaluate $name on $subset" "$work/report/$name-$set.json" "$program" evaluate --predictions "$work/pred/$name-$subset.h5" \
             --ground-truth "$work/demo/$truth" --durations "$work/demo/$durations" --postprocess median --metrics "$metric" \
-            --json "$work/report/$1-$set.json" --quiet
+            --json "$work/report/$name-$set.json" --quiet
     done <<SETS
 desed validation psds1 desed/metadata/validation/validation.tsv desed/metadata/validation/validation_durations.tsv
 maestro maestro_test mpauc maestro/metadata/maestro_real_validation.tsv maestro/metadata/maestro_real_durations.tsv
 SETS
+}
+of_run() { predict "$1" "$2" "$work/pred/$1-$3.h5" --subset "$3"; }
+# of_all NAME SET SUBSET: the mean of all architectures' predictions after stage 2 of the iteration that NAME begins with
+of_all() {
+    local members=("${models[@]/#/$work/pred/${1%%-*}-stage2-}")
+    earshot "ensemble $1 of $3" "$work/pred/$1-$3.h5" ensemble --out "$work/pred/$1-$3.h5" "${members[@]/%/-$3.h5}"
 }
 
 runs=()
 # phase RUN: trains and scores
 phase() {
     train "$1"
-    score "$1"
+    score "$1" of_run
     runs+=("$1")
 }
 
@@ -112,7 +118,7 @@ demo
 for corpus in as-strong desed maestro; do prepare $corpus; done
 earshot "untrained model" "$work/runs/untrained/checkpoint-last.h5" train --config "$configs/it1-stage1-${models[0]}.yaml" --init-only \
     --set "run.dir=$work/runs/untrained" --set model.init=
-score untrained
+score untrained of_run
 for model in "${models[@]}"; do
     train "pretrain-$model"
     runs+=("pretrain-$model")
@@ -123,9 +129,11 @@ for set in desed maestro; do
     members=("${models[@]/#/$work/pred/it1-stage2-}")
     earshot "pseudo-labels of $set" "$work/pseudo/$set.h5" ensemble --out "$work/pseudo/$set.h5" "${members[@]/%/-$set.h5}"
 done
+score it1-ensemble of_all
 for model in "${models[@]}"; do
     for stage in stage1 stage2; do phase "it2-$stage-$model"; done
 done
+score it2-ensemble of_all
 step "curves" - /usr/bin/python3 analysis/curves.py "${runs[@]/#/$work/runs/}" --out "$work/report/curves.png"
-step "scores" - /usr/bin/python3 analysis/scores.py "$work" "${runs[@]}"
+step "scores" - /usr/bin/python3 analysis/scores.py "$work" "${runs[@]}" it1-ensemble it2-ensemble
 [ $dry_run = 1 ] || echo "quickstart: done in $SECONDS s; everything is in $work"
