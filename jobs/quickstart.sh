@@ -72,38 +72,48 @@ prepare() { earshot "store of $1" "$work/stores/$1.h5" prepare --config "$config
 
 train() { earshot "train $1" - train --config "$configs/$1.yaml"; }
 
-# predict RUN STORE OUT [OPTION...]
+# predict RUN SET [OPTION...]
 predict() {
-    earshot "predict $(basename "$3" .h5)" "$3" predict --checkpoint "$work/runs/$1/checkpoint-last.h5" \
-        --store "$work/stores/$2.h5" --out "$3" "${@:4}"
+    earshot "predict $1-$2" "$work/pred/$1-$2.h5" predict --checkpoint "$work/runs/$1/checkpoint-last.h5" \
+        --store "$work/stores/$2.h5" --out "$work/pred/$1-$2.h5" "${@:3}"
 }
 
-# score NAME COMMAND...: both validation sets; COMMAND NAME SET SUBSET makes the predictions pred/NAME-SUBSET.h5
-score() {
-    local name=$1 set subset metric truth durations
-    while read -r set subset metric truth durations; do
-        "${@:2}" "$name" "$set" "$subset"
-        step "evaluate $name on $subset" "$work/report/$name-$set.json" "$program" evaluate --predictions "$work/pred/$name-$subset.h5" \
-            --ground-truth "$work/demo/$truth" --durations "$work/demo/$durations" --postprocess median --metrics "$metric" \
-            --json "$work/report/$name-$set.json" --quiet
-    done <<SETS
-desed validation psds1 desed/metadata/validation/validation.tsv desed/metadata/validation/validation_durations.tsv
-maestro maestro_test mpauc maestro/metadata/maestro_real_validation.tsv maestro/metadata/maestro_real_durations.tsv
-SETS
+# scores NAME PREFIX: both validation sets, from PREFIXdesed.h5 and PREFIXmaestro.h5, predictions of all clips or of these
+scores() {
+    local truth=$work/demo/desed/metadata/validation/validation
+    evaluate "$1-desed" "$2desed.h5" psds1 "$truth.tsv" "${truth}_durations.tsv"
+    truth=$work/demo/maestro/metadata/maestro_real
+    evaluate "$1-maestro" "$2maestro.h5" mpauc "${truth}_validation.tsv" "${truth}_durations.tsv"
 }
-of_run() { predict "$1" "$2" "$work/pred/$1-$3.h5" --subset "$3"; }
-# of_all NAME SET SUBSET: the mean of all architectures' predictions after stage 2 of the iteration that NAME begins with
-of_all() {
-    local members=("${models[@]/#/$work/pred/${1%%-*}-stage2-}")
-    earshot "ensemble $1 of $3" "$work/pred/$1-$3.h5" ensemble --out "$work/pred/$1-$3.h5" "${members[@]/%/-$3.h5}"
+evaluate() {
+    step "evaluate $1" "$work/report/$1.json" "$program" evaluate --predictions "$2" --ground-truth "$4" --durations "$5" \
+        --postprocess median --metrics "$3" --json "$work/report/$1.json" --quiet
+}
+# score RUN: predicts the clips of the validation sets; score_all RUN: all clips, for pseudo-labels
+score() {
+    predict "$1" desed --subset validation
+    predict "$1" maestro --subset maestro_test
+    scores "$1" "$work/pred/$1-"
+}
+score_all() {
+    for set in desed maestro; do predict "$1" $set; done
+    scores "$1" "$work/pred/$1-"
+}
+# mean ITERATION PREFIX: the mean of all architectures' predictions after stage 2, and its scores
+mean() {
+    local set members=("${models[@]/#/$work/pred/$1-stage2-}")
+    for set in desed maestro; do
+        earshot "ensemble of $1, $set" "$2$set.h5" ensemble --out "$2$set.h5" "${members[@]/%/-$set.h5}"
+    done
+    scores "$1-ensemble" "$2"
 }
 
 runs=()
-# phase RUN: trains and scores
+# phase RUN [SCORE]: trains and scores
 phase() {
     train "$1"
-    score "$1" of_run
     runs+=("$1")
+    ${2+"$2" "$1"}
 }
 
 if [ $dry_run = 0 ]; then
@@ -118,22 +128,18 @@ demo
 for corpus in as-strong desed maestro; do prepare $corpus; done
 earshot "untrained model" "$work/runs/untrained/checkpoint-last.h5" train --config "$configs/it1-stage1-${models[0]}.yaml" --init-only \
     --set "run.dir=$work/runs/untrained" --set model.init=
-score untrained of_run
+score untrained
 for model in "${models[@]}"; do
-    train "pretrain-$model"
-    runs+=("pretrain-$model")
-    for stage in stage1 stage2; do phase "it1-$stage-$model"; done
-    for set in desed maestro; do predict "it1-stage2-$model" $set "$work/pred/it1-stage2-$model-$set.h5"; done
+    phase "pretrain-$model"
+    phase "it1-stage1-$model" score
+    phase "it1-stage2-$model" score_all
 done
-for set in desed maestro; do
-    members=("${models[@]/#/$work/pred/it1-stage2-}")
-    earshot "pseudo-labels of $set" "$work/pseudo/$set.h5" ensemble --out "$work/pseudo/$set.h5" "${members[@]/%/-$set.h5}"
-done
-score it1-ensemble of_all
+mean it1 "$work/pseudo/"
 for model in "${models[@]}"; do
-    for stage in stage1 stage2; do phase "it2-$stage-$model"; done
+    phase "it2-stage1-$model" score
+    phase "it2-stage2-$model" score
 done
-score it2-ensemble of_all
+mean it2 "$work/pred/it2-ensemble-"
 step "curves" - /usr/bin/python3 analysis/curves.py "${runs[@]/#/$work/runs/}" --out "$work/report/curves.png"
 step "scores" - /usr/bin/python3 analysis/scores.py "$work" "${runs[@]}" it1-ensemble it2-ensemble
 [ $dry_run = 1 ] || echo "quickstart: done in $SECONDS s; everything is in $work"

@@ -235,6 +235,17 @@ class Scores(Case):
             self.assertEqual(code, 1)
             self.assertIn(f"FAILED: it1: {name}", out)
 
+    def test_ensembles_are_judged_where_there_are_any(self):
+        self.report("it1", 0.009, 0.4)
+        self.report("it1-ensemble", 0.2, 0.7)
+        code, out, err = script("scores.py", self.tmp, "it1", "it1-ensemble")
+        self.assertEqual((code, err), (0, ""))
+        self.assertEqual(out.splitlines()[3].split()[1:], ["0.2000", "0.3000", "0.7000"])
+        self.report("it1-ensemble", 0.2, 0.4)
+        code, out, _ = script("scores.py", self.tmp, "it1", "it1-ensemble")
+        self.assertEqual(code, 1)
+        self.assertIn("FAILED: it1-ensemble: mpAUC", out)
+
     def test_loss_that_rises(self):
         data = example()
         data["leaf"] = data["leaf"][::-1].copy()
