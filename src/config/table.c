@@ -69,7 +69,8 @@ static const struct es_config_key table[] = {
     ROW(INT, "beats.max_distance", "800", "relative position from which on all share a row",
         .range = "1..100000", BEATS),
     ROW(DOUBLE, "beats.dropout_input", "0",
-        "dropout of the patches in training (published for the self-supervised weights: 0.1, active or not by "
+        "dropout of the patches in training (published for the self-supervised weights: 0.1, active or not "
+        "by "
         "the version of Lightning)",
         .range = "0..<1", BEATS),
     ROW(DOUBLE, "beats.dropout", "0",
