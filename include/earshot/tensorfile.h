@@ -30,7 +30,6 @@ int es_tensorfile_open_bytes(struct es_tensorfile **f, const char *name, const v
 void es_tensorfile_close(struct es_tensorfile **f);
 const struct es_value *es_tensorfile_root(const struct es_tensorfile *f); /* safetensors: a dict of tensors */
 const char *es_tensorfile_path(const struct es_tensorfile *f);
-struct es_values *es_tensorfile_heap(struct es_tensorfile *f);
 /* The view's elements, in C order, own type, into out [n]. */
 int es_tensorfile_read(struct es_tensorfile *f, const struct es_view *view, void *out, struct es_err *err);
 

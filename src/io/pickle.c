@@ -40,7 +40,7 @@ static int reserve(struct machine *m, void *array, size_t item, size_t n, size_t
 
 static int push(struct machine *m, struct es_value *v) {
     if (!v) return -ES_EIO; /* a constructor has set the error */
-    ES_TRY(reserve(m, &m->stack, sizeof *m->stack, m->n_stack + 1 > 64 ? m->n_stack + 1 : 64, &m->cap_stack));
+    ES_TRY(reserve(m, &m->stack, sizeof *m->stack, m->n_stack + 1, &m->cap_stack));
     m->stack[m->n_stack++] = v;
     return 0;
 }
@@ -439,6 +439,7 @@ int es_pickle_read(struct es_pickle *p, const void *bytes, size_t n, size_t *use
     if (!m.none || !m.yes || !m.no) return -ES_EIO;
     m.yes->i = 1;
     int rc = p->keys ? 0 : es_names_new(&p->keys, err);
+    if (rc == 0) rc = reserve(&m, &m.stack, sizeof *m.stack, 64, &m.cap_stack);
     if (rc == 0) rc = run(&m);
     if (rc == 0) {
         *root = m.stack[0];

@@ -96,9 +96,6 @@ const struct es_value *es_tensorfile_root(const struct es_tensorfile *f) {
 const char *es_tensorfile_path(const struct es_tensorfile *f) {
     return f->in.path;
 }
-struct es_values *es_tensorfile_heap(struct es_tensorfile *f) {
-    return f->heap;
-}
 
 /* ---- contents */
 static int read_bytes(struct es_tensorfile *f, int storage, int64_t begin, int64_t n, void *out,

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Writes the seeds of the fuzz targets: FOLDER/<target>/*. usage: seeds.py FOLDER"""
+"""Writes the seeds of the fuzz targets, FOLDER/<target>/*, and unpacks what fuzzing added: corpus/<target>.zip. usage: seeds.py FOLDER"""
 import collections
 import pathlib
 import pickle
@@ -119,6 +119,8 @@ def main():
     for f in [*SOURCE.glob("configs/toy/*.yaml"), SOURCE / "configs/reference.yaml"]:
         put(out / "config", f.stem, f.read_bytes())
     put(out / "config", "lists", b"crnn:\n  filters: [1, 2]\n  dropout: 0.25\nrun.seed: 7 # x\nmodel: {dim: 32, init: '${HOME:-x}/a'}\n")
+    for z in pathlib.Path(__file__).parent.glob("corpus/*.zip"):
+        zipfile.ZipFile(z).extractall(out / z.stem)
 
 
 main()

@@ -35,6 +35,7 @@ CALLS = {
     r"\bsf_\w+\s*\(": {"io"},
     r"\bsoxr_\w+\s*\(": {"dsp"},
     r"\byaml_\w+\s*\(": {"config"},
+    r"\b(?:inflate\w*|crc32)\s*\(": {"io"},
 }
 BANNED = re.compile(r"(?<![\w>.])(exit|abort|assert|rand|srand|atoi|atof|sprintf|strcpy|strcat|strtok|gets|malloc|calloc|"
                     r"realloc|free|alloca)\s*\(")
