@@ -79,7 +79,8 @@ static const struct es_config_key table[] = {
     ROW(INT, "beats.max_distance", "800", "relative position from which on all share a row",
         .range = "1..100000", BEATS),
     ROW(DOUBLE, "beats.dropout_input", "0",
-        "dropout of the patches in training (published for the self-supervised weights: 0.1, active or not by "
+        "dropout of the patches in training (published for the self-supervised weights: 0.1, active or not "
+        "by "
         "the version of Lightning)",
         .range = "0..<1", BEATS),
     ROW(DOUBLE, "beats.dropout", "0",
@@ -152,6 +153,8 @@ static const struct es_config_key table[] = {
         .range = "0..1024", .count = 5, .unit = "clips", STAGES),
     ROW(PATHS, "data.validation_stores", "[]", "corpus stores to validate on; empty: data.stores", ANY),
     ROW(PATHS, "data.pseudo", "[]", "prediction files with pseudo-labels", STAGES),
+    ROW(BOOL, "data.desed_alias", "true",
+        "DESED's Dishes and Speech are MAESTRO's \"cutlery and dishes\" and \"people talking\", too", STAGES),
     ROW(INT, "data.epoch_steps", "0", "steps of an epoch; 0: until the smallest subset is used up",
         .range = "0..1000000000", .unit = "steps"),
 
@@ -211,6 +214,16 @@ static const struct es_config_key table[] = {
         STAGES),
     ROW(DOUBLE, "loss.pseudo", "0", "weight of pseudo-labels (lambda 5); 0: none needed", .range = ">=0",
         STAGES),
+    ROW(CHOICE, "loss.maestro_type", "bce", "loss of MAESTRO's strong labels; both: (4 mse + bce) / 2",
+        .choices = "bce|mse|both", STAGES),
+    ROW(CHOICE, "loss.ssl_type", "mse", "loss of agreement with the teacher", .choices = "bce|mse|both",
+        STAGES),
+    ROW(CHOICE, "loss.pseudo_type", "bce", "loss of pseudo-labels", .choices = "bce|mse|both", STAGES),
+    ROW(CHOICE, "loss.pseudo_classes", "published",
+        "pseudo-labels of all 27 classes, or 0 for those not labelled in a clip's corpus (masked); "
+        "published: "
+        "masked in stage 1, all in stage 2",
+        .choices = "published|masked|all", STAGES),
     ROW(INT, "loss.ssl_warmup_steps", "14000", "steps until agreement has weight loss.ssl (stage 2: 270)",
         .range = "1..1000000000", .unit = "steps", STAGES),
     ROW(DOUBLE, "loss.ssl_scale_max", "2.0",
@@ -218,6 +231,9 @@ static const struct es_config_key table[] = {
     ROW(BOOL, "loss.ssl_no_class_mask", "false",
         "agreement over all 27 classes, not only those labelled in a clip's corpus", STAGES),
     ROW(BOOL, "loss.exclude_maestro_weak_ssl", "false", "no agreement on the clip level for MAESTRO", STAGES),
+    ROW(CHOICE, "loss.ssl_clips", "all",
+        "clips whose agreement counts; interpolation consistency takes all of them anyway",
+        .choices = "all|desed|maestro", STAGES),
     ROW(BOOL, "loss.ict", "true", "interpolation consistency instead of plain agreement in steps with mixup",
         .only = "phase=stage2"),
     ROW(DOUBLE, "loss.scale", "0", "factor on the whole loss; 0: 5 in stage 1, 1 in stage 2, as published",

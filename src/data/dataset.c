@@ -239,6 +239,13 @@ bool es_dataset_threaded(const struct es_dataset *d) {
 
 /* ---- one leaf */
 
+/* The split whose rules a training clip's labels follow: without aliases a DESED clip is one to validate on. */
+static int label_split(const struct es_dataset *d, const struct clip *c) {
+    const struct es_store *s = d->store[c->store];
+    return d->p.no_desed_alias && es_store_subset(s, c->id) != ES_SUBSET_MAESTRO ? 1
+                                                                                 : es_store_split(s, c->id);
+}
+
 /* One clip: 10 s of samples (cut at a drawn place when it is longer, silence behind when shorter) and its events. */
 static int read_clip(struct es_dataset *d, const struct clip *c, struct es_rng *r, float *wave, int16_t *pcm,
                      struct es_event *events, int *n_events, struct es_err *err) {
@@ -257,7 +264,7 @@ static int read_clip(struct es_dataset *d, const struct clip *c, struct es_rng *
         return es_err_set(err, ES_EDATA, "%s: clip %s has %d events, want at most %d", es_store_path(s),
                           es_store_name(s, c->id), n_in, MAX_EVENTS / 2);
     enum es_subset subset = es_store_subset(s, c->id);
-    int n_all = es_labels_alias(subset, es_store_split(s, c->id), in, n_in, events);
+    int n_all = es_labels_alias(subset, label_split(d, c), in, n_in, events);
     double crop_s = round((double)start / ES_STORE_RATE_HZ * 1000.0) / 1000.0;
     *n_events = es_labels_process(events, n_all, crop_s, d->grid.clip_s, events);
     return 0;
@@ -320,12 +327,12 @@ int es_dataset_read_leaf(struct es_dataset *d, int64_t step, const struct es_lea
             }
             if (d->p.pretrain) continue;
             const struct es_store *s = d->store[c->store];
-            uint32_t mask = es_labels_mask(es_store_subset(s, c->id), 0);
+            uint32_t mask = es_labels_mask(es_store_subset(s, c->id), label_split(d, c));
             for (int k = 0; k < K; k++) out->mask[i * K + k] = (mask >> k) & 1;
             uint8_t weak[ES_N_CLASSES] = {0};
             if (set == ES_SET_W) {
                 memcpy(weak, es_store_weak(s, c->id), (size_t)K);
-                es_labels_alias_weak(ES_SUBSET_WEAK, 0, weak);
+                es_labels_alias_weak(ES_SUBSET_WEAK, label_split(d, c), weak);
             }
             for (int k = 0; k < K; k++) out->weak[i * K + k] = (float)weak[k];
         }
