@@ -250,14 +250,12 @@ static int label_split(const struct es_dataset *d, const struct clip *c) {
 static int read_clip(struct es_dataset *d, const struct clip *c, struct es_rng *r, float *wave, int16_t *pcm,
                      struct es_event *events, int *n_events, struct es_err *err) {
     const struct es_store *s = d->store[c->store];
-    int64_t length = es_store_length(s, c->id), start = 0, n = length;
-    if (length > ES_DATASET_SAMPLES) {
-        n = ES_DATASET_SAMPLES;
-        start = (int64_t)es_rng_below(r, (uint64_t)(length - n + 1));
-    }
-    ES_TRY(es_store_read_pcm(s, c->id, start, n, pcm, err));
-    for (int64_t i = 0; i < n; i++) wave[i] = (float)pcm[i] * (1.0f / 32768.0f);
-    memset(wave + n, 0, (size_t)(ES_DATASET_SAMPLES - n) * sizeof(float));
+    int64_t length = es_store_length(s, c->id), spare = length - ES_DATASET_SAMPLES;
+    int64_t drawn = spare > 0 ? (int64_t)es_rng_below(r, (uint64_t)(spare + 1)) : 0;
+    struct es_label_window w = es_labels_window(length, ES_DATASET_SAMPLES, ES_STORE_RATE_HZ, drawn);
+    ES_TRY(es_store_read_pcm(s, c->id, w.start, w.n, pcm, err));
+    for (int64_t i = 0; i < w.n; i++) wave[i] = (float)pcm[i] * (1.0f / 32768.0f);
+    memset(wave + w.n, 0, (size_t)(ES_DATASET_SAMPLES - w.n) * sizeof(float));
     int n_in;
     const struct es_event *in = es_store_events(s, c->id, &n_in);
     if (n_in > MAX_EVENTS / 2)
@@ -265,8 +263,7 @@ static int read_clip(struct es_dataset *d, const struct clip *c, struct es_rng *
                           es_store_name(s, c->id), n_in, MAX_EVENTS / 2);
     enum es_subset subset = es_store_subset(s, c->id);
     int n_all = es_labels_alias(subset, label_split(d, c), in, n_in, events);
-    double crop_s = round((double)start / ES_STORE_RATE_HZ * 1000.0) / 1000.0;
-    *n_events = es_labels_process(events, n_all, crop_s, d->grid.clip_s, events);
+    *n_events = es_labels_process(events, n_all, w.onset_s, d->grid.clip_s, events);
     return 0;
 }
 
