@@ -16,6 +16,7 @@
 struct es_dataset;
 struct es_dataset_params {
     bool pretrain;
+    bool no_desed_alias; /* DESED clips keep their own labels and classes (training.md 1.4, 1.5) */
     int n_stores;
     const char *const *store;
     int n_exclude; /* TSV files whose column filename names clips to leave out */

@@ -41,6 +41,15 @@ int es_labels_alias(enum es_subset subset, int split, const struct es_event *in,
 /* The same for clip labels, in place. weak [27] 0 or 1. */
 void es_labels_alias_weak(enum es_subset subset, int split, uint8_t *weak);
 
+/* The part of a clip that training takes (training.md 1.9): of a longer one want_samples from `drawn` on, which is uniform in
+ * 0 .. length - want_samples; else all of it, silence follows. onset_s: its begin for es_labels_process, to the millisecond. */
+struct es_label_window {
+    int64_t start, n; /* samples */
+    double onset_s;
+};
+struct es_label_window es_labels_window(int64_t length_samples, int64_t want_samples, int rate_hz,
+                                        int64_t drawn);
+
 /* Moves events to a clip cut at crop_s, cuts them at 0 and clip_s, drops those with onset >= offset and exact repetitions.
  * out [n] may be in; returns the number of rows. */
 int es_labels_process(const struct es_event *in, int n, double crop_s, double clip_s, struct es_event *out);

@@ -25,13 +25,29 @@ enum es_term { /* what /leaf of the metrics file records, per leaf */
 };
 extern const char *const es_term_names[ES_N_TERMS];
 
+enum es_measure { /* of how far predictions are from targets */
+                  ES_MEASURE_BCE,
+                  ES_MEASURE_MSE,
+                  ES_MEASURE_BOTH, /* (4 MSE + BCE) / 2 */
+                  ES_N_MEASURES
+};
+/* Clips whose predictions have to agree with the teacher's in steps without interpolation consistency */
+enum es_ssl_clips { ES_SSL_ALL, ES_SSL_DESED, ES_SSL_MAESTRO, ES_N_SSL_CLIPS };
+/* Pseudo-labels of classes that a clip's class mask rules out: 0, or as they are, and then stage 1 compares them with
+ * predictions without class mask. Published: 0 in stage 1, as they are in stage 2. */
+enum es_pseudo_classes { ES_PSEUDO_PUBLISHED, ES_PSEUDO_MASKED, ES_PSEUDO_ALL, ES_N_PSEUDO_CLASSES };
+
 struct es_objective_params {
     int stage;        /* 1 or 2 */
     double lambda[6]; /* M, R, S, W, SSL, pseudo */
     double ssl_warmup_steps, ssl_scale_max;
-    bool ssl_no_class_mask, exclude_maestro_weak_ssl, ict, pseudo_no_class_mask;
-    double loss_scale; /* 5 in stage 1, 1 in stage 2 */
-    int leaves;        /* gradients and losses are divided by this */
+    enum es_measure maestro_type, ssl_type, pseudo_type; /* published: BCE, MSE, BCE */
+    enum es_ssl_clips ssl_clips;
+    enum es_pseudo_classes pseudo_classes;
+    bool ssl_no_class_mask, exclude_maestro_weak_ssl, ict;
+    bool no_desed_alias; /* DESED clips are not labelled with MAESTRO's names of their classes */
+    double loss_scale;   /* 5 in stage 1, 1 in stage 2 */
+    int leaves;          /* gradients and losses are divided by this */
 };
 
 struct es_targets {
@@ -60,6 +76,9 @@ struct es_predictions_tape { /* of the student: tensors of the tape; _all: witho
 struct es_predictions_data { /* of the teacher, masked unless ssl_no_class_mask */
     const float *strong, *weak;
 };
+
+/* Whether a term needs the student's predictions without class mask. */
+bool es_objective_all_classes(const struct es_objective_params *op);
 
 double es_objective_ssl_weight(const struct es_objective_params *op, int64_t step);
 

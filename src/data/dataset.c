@@ -239,27 +239,31 @@ bool es_dataset_threaded(const struct es_dataset *d) {
 
 /* ---- one leaf */
 
+/* The split whose rules a training clip's labels follow: without aliases a DESED clip is one to validate on. */
+static int label_split(const struct es_dataset *d, const struct clip *c) {
+    const struct es_store *s = d->store[c->store];
+    return d->p.no_desed_alias && es_store_subset(s, c->id) != ES_SUBSET_MAESTRO ? 1
+                                                                                 : es_store_split(s, c->id);
+}
+
 /* One clip: 10 s of samples (cut at a drawn place when it is longer, silence behind when shorter) and its events. */
 static int read_clip(struct es_dataset *d, const struct clip *c, struct es_rng *r, float *wave, int16_t *pcm,
                      struct es_event *events, int *n_events, struct es_err *err) {
     const struct es_store *s = d->store[c->store];
-    int64_t length = es_store_length(s, c->id), start = 0, n = length;
-    if (length > ES_DATASET_SAMPLES) {
-        n = ES_DATASET_SAMPLES;
-        start = (int64_t)es_rng_below(r, (uint64_t)(length - n + 1));
-    }
-    ES_TRY(es_store_read_pcm(s, c->id, start, n, pcm, err));
-    for (int64_t i = 0; i < n; i++) wave[i] = (float)pcm[i] * (1.0f / 32768.0f);
-    memset(wave + n, 0, (size_t)(ES_DATASET_SAMPLES - n) * sizeof(float));
+    int64_t length = es_store_length(s, c->id), spare = length - ES_DATASET_SAMPLES;
+    int64_t drawn = spare > 0 ? (int64_t)es_rng_below(r, (uint64_t)(spare + 1)) : 0;
+    struct es_label_window w = es_labels_window(length, ES_DATASET_SAMPLES, ES_STORE_RATE_HZ, drawn);
+    ES_TRY(es_store_read_pcm(s, c->id, w.start, w.n, pcm, err));
+    for (int64_t i = 0; i < w.n; i++) wave[i] = (float)pcm[i] * (1.0f / 32768.0f);
+    memset(wave + w.n, 0, (size_t)(ES_DATASET_SAMPLES - w.n) * sizeof(float));
     int n_in;
     const struct es_event *in = es_store_events(s, c->id, &n_in);
     if (n_in > MAX_EVENTS / 2)
         return es_err_set(err, ES_EDATA, "%s: clip %s has %d events, want at most %d", es_store_path(s),
                           es_store_name(s, c->id), n_in, MAX_EVENTS / 2);
     enum es_subset subset = es_store_subset(s, c->id);
-    int n_all = es_labels_alias(subset, es_store_split(s, c->id), in, n_in, events);
-    double crop_s = round((double)start / ES_STORE_RATE_HZ * 1000.0) / 1000.0;
-    *n_events = es_labels_process(events, n_all, crop_s, d->grid.clip_s, events);
+    int n_all = es_labels_alias(subset, label_split(d, c), in, n_in, events);
+    *n_events = es_labels_process(events, n_all, w.onset_s, d->grid.clip_s, events);
     return 0;
 }
 
@@ -320,12 +324,12 @@ int es_dataset_read_leaf(struct es_dataset *d, int64_t step, const struct es_lea
             }
             if (d->p.pretrain) continue;
             const struct es_store *s = d->store[c->store];
-            uint32_t mask = es_labels_mask(es_store_subset(s, c->id), 0);
+            uint32_t mask = es_labels_mask(es_store_subset(s, c->id), label_split(d, c));
             for (int k = 0; k < K; k++) out->mask[i * K + k] = (mask >> k) & 1;
             uint8_t weak[ES_N_CLASSES] = {0};
             if (set == ES_SET_W) {
                 memcpy(weak, es_store_weak(s, c->id), (size_t)K);
-                es_labels_alias_weak(ES_SUBSET_WEAK, 0, weak);
+                es_labels_alias_weak(ES_SUBSET_WEAK, label_split(d, c), weak);
             }
             for (int k = 0; k < K; k++) out->weak[i * K + k] = (float)weak[k];
         }

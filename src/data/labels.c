@@ -99,6 +99,16 @@ void es_labels_alias_weak(enum es_subset subset, int split, uint8_t *weak) {
         if (weak[a[j].from]) weak[a[j].to] = 1;
 }
 
+struct es_label_window es_labels_window(int64_t length_samples, int64_t want_samples, int rate_hz,
+                                        int64_t drawn) {
+    struct es_label_window w = {.n = length_samples};
+    if (length_samples <= want_samples) return w;
+    w.n = want_samples;
+    w.start = drawn;
+    w.onset_s = round((double)drawn / rate_hz * 1000.0) / 1000.0;
+    return w;
+}
+
 int es_labels_process(const struct es_event *in, int n, double crop_s, double clip_s, struct es_event *out) {
     int n_out = 0;
     for (int i = 0; i < n; i++) {

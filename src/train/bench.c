@@ -108,6 +108,7 @@ static void settings(struct es_trainer_params *tp, const struct es_bench_step_pa
                                                  .lambda = {12, 3, 0.25, 1, 60, 0},
                                                  .ssl_warmup_steps = 1,
                                                  .ssl_scale_max = 1,
+                                                 .ssl_type = ES_MEASURE_MSE,
                                                  .loss_scale = 1,
                                                  .leaves = ranks};
     tp->optim = (struct es_optim_params){.decoupled = true,

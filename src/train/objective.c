@@ -3,11 +3,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "earshot/labels.h"
+
 const char *const es_term_names[ES_N_TERMS] = {"total", "maestro", "real",       "synthetic",
                                                "weak",  "ssl",     "ssl_weight", "pseudo"};
-
-/* Columns that DESED clips may have: spec/training.md 1.5 */
-static const uint8_t desed_columns[27] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1};
 
 void es_mix_rows(const struct es_mix_call *call, float *x, int64_t row_n, float *scratch) {
     float *rows = x + call->first * row_n;
@@ -40,6 +39,15 @@ static void merge_masks(const struct es_mix_call *call, const struct es_targets 
     for (int i = 0; i < call->n; i++) memcpy(x->mask + (call->first + i) * K, own[i], (size_t)K);
 }
 
+static bool pseudo_masked(const struct es_objective_params *op) {
+    return op->pseudo_classes == ES_PSEUDO_PUBLISHED ? op->stage == 1
+                                                     : op->pseudo_classes == ES_PSEUDO_MASKED;
+}
+
+bool es_objective_all_classes(const struct es_objective_params *op) {
+    return op->ssl_no_class_mask || (op->stage == 1 && op->lambda[5] != 0.0 && !pseudo_masked(op));
+}
+
 void es_objective_mix_targets(const struct es_objective_params *op, struct es_targets *x, float *scratch) {
     int64_t K = x->n_classes, row = K * x->n_frames;
     for (int m = 0; x->mixup && m < x->n_mix; m++) {
@@ -59,7 +67,7 @@ void es_objective_mix_targets(const struct es_objective_params *op, struct es_ta
             if (x->mask[i * K + k]) continue;
             memset(x->labels + (i * K + k) * x->n_frames, 0, (size_t)x->n_frames * sizeof(float));
             x->weak[i * K + k] = 0.0f;
-            if (x->pseudo && op->stage == 1 && !op->pseudo_no_class_mask)
+            if (x->pseudo && pseudo_masked(op))
                 memset(x->pseudo + (i * K + k) * x->n_frames, 0, (size_t)x->n_frames * sizeof(float));
         }
 }
@@ -80,10 +88,11 @@ struct builder { /* what every term needs */
 typedef struct es_tensor *(*loss_fn)(struct es_tape *, struct es_tensor *, const float *,
                                      const struct es_loss_rows *);
 
-/* Rows first..end-1 of p against target (whose row 0 is row target_first of the leaf), times weight, mean
- * over `columns`. */
-static void add(struct builder *b, int term, loss_fn loss, struct es_tensor *p, const float *target,
-                int first, int end, double weight, const uint8_t *columns) {
+/* Rows first..end-1 of p against target, times weight, mean over `columns`. */
+static void add(struct builder *b, int term, enum es_measure measure, struct es_tensor *p,
+                const float *target, int first, int end, double weight, const uint8_t *columns) {
+    static const loss_fn loss[2] = {es_op_bce, es_op_mse};
+    static const double share[ES_N_MEASURES][2] = {{1, 0}, {0, 1}, {0.5, 2}};
     if (end <= first || weight == 0.0) return;
     int64_t row = p->n / p->shape[0], n_columns = p->shape[1];
     if (columns) {
@@ -92,31 +101,37 @@ static void add(struct builder *b, int term, loss_fn loss, struct es_tensor *p, 
     }
     double denominator = (double)(end - first) * (double)(row / p->shape[1]) * (double)n_columns;
     double scale = weight * b->op->loss_scale / b->op->leaves;
-    struct es_loss_rows rows = {first, end - first, scale, denominator, columns};
-    struct es_tensor *value = loss(b->t, p, target, &rows);
-    es_tape_add_loss(b->t, value);
-    ES_ASSERT(b->out->n < 32);
-    b->out->part[b->out->n] = value;
-    b->out->term[b->out->n] = term;
-    b->out->scale[b->out->n] =
-        term == ES_TERM_SSL || term == ES_TERM_PSEUDO ? b->op->loss_scale / b->op->leaves : scale;
-    b->out->n++;
+    for (int i = 0; i < 2; i++) {
+        if (share[measure][i] == 0.0) continue;
+        struct es_loss_rows rows = {first, end - first, share[measure][i] * scale, denominator, columns};
+        struct es_tensor *value = loss[i](b->t, p, target, &rows);
+        es_tape_add_loss(b->t, value);
+        ES_ASSERT(b->out->n < 32);
+        b->out->part[b->out->n] = value;
+        b->out->term[b->out->n] = term;
+        b->out->scale[b->out->n] =
+            term == ES_TERM_SSL || term == ES_TERM_PSEUDO ? b->op->loss_scale / b->op->leaves : scale;
+        b->out->n++;
+    }
 }
 
 static void add_supervised(struct builder *b, const struct es_predictions_tape *s, const double weight[4]) {
-    const int *f = b->x->first;
-    add(b, ES_TERM_MAESTRO, es_op_bce, s->strong, b->x->labels, f[ES_SET_M], f[ES_SET_R], weight[0], NULL);
-    add(b, ES_TERM_REAL, es_op_bce, s->strong, b->x->labels, f[ES_SET_R], f[ES_SET_S], weight[1], NULL);
-    add(b, ES_TERM_SYNTHETIC, es_op_bce, s->strong, b->x->labels, f[ES_SET_S], f[ES_SET_W], weight[2], NULL);
-    add(b, ES_TERM_WEAK, es_op_bce, s->weak, b->x->weak, f[ES_SET_W], f[ES_SET_U], weight[3], NULL);
+    static const int term[4] = {ES_TERM_MAESTRO, ES_TERM_REAL, ES_TERM_SYNTHETIC, ES_TERM_WEAK};
+    for (int set = ES_SET_M; set <= ES_SET_W; set++)
+        add(b, term[set], set == ES_SET_M ? b->op->maestro_type : ES_MEASURE_BCE,
+            set == ES_SET_W ? s->weak : s->strong, set == ES_SET_W ? b->x->weak : b->x->labels,
+            b->x->first[set], b->x->first[set + 1], weight[set], NULL);
 }
 
-/* Mean teacher: MSE over all clips; the weak term without MAESTRO when excluded. */
+/* Mean teacher: over ssl_clips; the weak term without MAESTRO when excluded. */
 static void add_mean_teacher(struct builder *b, struct es_tensor *strong, struct es_tensor *weak,
                              const struct es_predictions_data *q, double w, double weak_share) {
-    int first = b->op->exclude_maestro_weak_ssl ? b->x->first[ES_SET_R] : 0;
-    add(b, ES_TERM_SSL, es_op_mse, strong, q->strong, 0, b->x->n, w, NULL);
-    add(b, ES_TERM_SSL, es_op_mse, weak, q->weak, first, b->x->n, w * weak_share, NULL);
+    enum es_measure how = b->op->ssl_type;
+    int desed = b->x->first[ES_SET_R], first = b->op->ssl_clips == ES_SSL_DESED ? desed : 0,
+        end = b->op->ssl_clips == ES_SSL_MAESTRO ? desed : b->x->n;
+    add(b, ES_TERM_SSL, how, strong, q->strong, first, end, w, NULL);
+    if (b->op->exclude_maestro_weak_ssl) first = desed;
+    add(b, ES_TERM_SSL, how, weak, q->weak, first, end, w * weak_share, NULL);
 }
 
 /* Interpolation consistency: the student sees mixed clips, its targets are the teacher's outputs mixed in the
@@ -139,16 +154,19 @@ static void add_ict(struct builder *b, struct es_tensor *strong, struct es_tenso
         clamp01(qw, x->n * K);
     }
     es_tape_scratch_reset(b->t);
+    uint8_t desed[32]; /* columns that DESED clips may have */
+    uint32_t valid = es_labels_mask(ES_SUBSET_WEAK, b->op->no_desed_alias);
+    for (int k = 0; k < 32; k++) desed[k] = (valid >> k) & 1;
     for (int m = 0; m < x->n_mix; m++) {
         int first = x->mix[m].first, end = first + x->mix[m].n;
         bool maestro = first == x->first[ES_SET_M] && x->first[ES_SET_R] > first,
              joint = maestro && end > x->first[ES_SET_R];
         double share =
             w / 32.0 * (joint ? 2.0 : 1.0); /* the joint call is counted as strong and as MAESTRO */
-        add(b, ES_TERM_SSL, es_op_mse, strong, qs, first, end, share, NULL);
+        add(b, ES_TERM_SSL, b->op->ssl_type, strong, qs, first, end, share, NULL);
         bool exclude = b->op->exclude_maestro_weak_ssl && maestro;
         if (exclude && !joint) continue;
-        add(b, ES_TERM_SSL, es_op_mse, weak, qw, first, end, 0.5 * share, exclude ? desed_columns : NULL);
+        add(b, ES_TERM_SSL, b->op->ssl_type, weak, qw, first, end, 0.5 * share, exclude ? desed : NULL);
     }
 }
 
@@ -156,9 +174,10 @@ static void add_pseudo(struct builder *b, struct es_tensor *strong) {
     const double *l = b->op->lambda;
     const int *f = b->x->first;
     if (!b->x->pseudo) return;
-    add(b, ES_TERM_PSEUDO, es_op_bce, strong, b->x->pseudo, f[ES_SET_R], b->x->n, l[5] * (l[1] + l[2] + l[3]),
+    enum es_measure how = b->op->pseudo_type;
+    add(b, ES_TERM_PSEUDO, how, strong, b->x->pseudo, f[ES_SET_R], b->x->n, l[5] * (l[1] + l[2] + l[3]),
         NULL);
-    add(b, ES_TERM_PSEUDO, es_op_bce, strong, b->x->pseudo, f[ES_SET_M], f[ES_SET_R], l[5] * l[0], NULL);
+    add(b, ES_TERM_PSEUDO, how, strong, b->x->pseudo, f[ES_SET_M], f[ES_SET_R], l[5] * l[0], NULL);
 }
 
 void es_objective_build(const struct es_objective_params *op, struct es_tape *t, const struct es_targets *x,
@@ -173,7 +192,7 @@ void es_objective_build(const struct es_objective_params *op, struct es_tape *t,
     if (op->stage == 1) {
         add_supervised(&b, s, l);
         add_mean_teacher(&b, strong, weak, teacher, w, 1.0);
-        add_pseudo(&b, op->pseudo_no_class_mask ? s->strong_all : s->strong);
+        add_pseudo(&b, pseudo_masked(op) ? s->strong : s->strong_all);
         return;
     }
     add_supervised(&b, s, (double[]){l[0] / 3, l[1] / 3, l[2] / 3, l[3] / 2});

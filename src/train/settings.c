@@ -45,15 +45,32 @@ void train_plan_params(struct es_plan_params *pp, const struct es_config *cfg, c
     pp->mixup_joint = es_config_bool(cfg, "augment.mixup_joint");
 }
 
+/* Index of a choice: `choices` in the order of its enum. */
+static int choice(const struct es_config *cfg, const char *key, const char *const *choices, int n) {
+    int i = 0;
+    while (i < n - 1 && !es_config_is(cfg, key, choices[i])) i++;
+    return i;
+}
+
 static void objective(struct es_objective_params *o, const struct es_config *cfg, enum es_phase phase) {
     static const char *const lambda[6] = {"loss.maestro", "loss.real", "loss.synthetic",
                                           "loss.weak",    "loss.ssl",  "loss.pseudo"};
+    static const char *const types[ES_N_MEASURES] = {"bce", "mse", "both"};
+    static const char *const clips[ES_N_SSL_CLIPS] = {"all", "desed", "maestro"};
+    static const char *const classes[ES_N_PSEUDO_CLASSES] = {"published", "masked", "all"};
     *o = (struct es_objective_params){.leaves = es_config_int(cfg, "train.leaves"), .loss_scale = 1.0};
     if (phase == ES_PHASE_PRETRAIN) return;
     o->stage = phase == ES_PHASE_STAGE1 ? 1 : 2;
     for (int i = 0; i < 6; i++) o->lambda[i] = es_config_double(cfg, lambda[i]);
     o->ssl_warmup_steps = (double)es_config_i64(cfg, "loss.ssl_warmup_steps");
     o->ssl_scale_max = es_config_double(cfg, "loss.ssl_scale_max");
+    o->maestro_type = (enum es_measure)choice(cfg, "loss.maestro_type", types, ES_N_MEASURES);
+    o->ssl_type = (enum es_measure)choice(cfg, "loss.ssl_type", types, ES_N_MEASURES);
+    o->pseudo_type = (enum es_measure)choice(cfg, "loss.pseudo_type", types, ES_N_MEASURES);
+    o->ssl_clips = (enum es_ssl_clips)choice(cfg, "loss.ssl_clips", clips, ES_N_SSL_CLIPS);
+    o->pseudo_classes =
+        (enum es_pseudo_classes)choice(cfg, "loss.pseudo_classes", classes, ES_N_PSEUDO_CLASSES);
+    o->no_desed_alias = !es_config_bool(cfg, "data.desed_alias");
     o->ssl_no_class_mask = es_config_bool(cfg, "loss.ssl_no_class_mask");
     o->exclude_maestro_weak_ssl = es_config_bool(cfg, "loss.exclude_maestro_weak_ssl");
     o->ict = phase == ES_PHASE_STAGE2 && es_config_bool(cfg, "loss.ict");
@@ -118,7 +135,9 @@ void train_trainer_params(struct es_trainer_params *tp, const struct es_config *
 int train_open_dataset_all(struct es_dataset **d, const struct es_comm *c, const struct es_config *cfg,
                            bool pseudo, struct es_err *err) {
     bool pretrain = train_phase(cfg) == ES_PHASE_PRETRAIN;
-    struct es_dataset_params dp = {.pretrain = pretrain, .seed = (uint64_t)es_config_i64(cfg, "run.seed")};
+    struct es_dataset_params dp = {.pretrain = pretrain,
+                                   .no_desed_alias = !pretrain && !es_config_bool(cfg, "data.desed_alias"),
+                                   .seed = (uint64_t)es_config_i64(cfg, "run.seed")};
     if (es_config_is(cfg, "train.precision", "bf16"))
         return es_err_set(err, ES_EUSAGE,
                           "%s: train.precision: bf16 is not available in this version; want fp32",

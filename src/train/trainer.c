@@ -266,8 +266,7 @@ static void run_stage(struct es_trainer *t, struct workspace *w, struct es_leaf_
         z = es_net_embed(t->net, w->student, feature_input(t, w->student, in->features, in->targets.n));
     struct outputs o = {0};
     es_net_sed(t->net, w->student, x, z, &o.logits, &o.attention);
-    heads(w->student, &o, tp->net.mask_fill, in->targets.mask, true,
-          op->ssl_no_class_mask || op->pseudo_no_class_mask);
+    heads(w->student, &o, tp->net.mask_fill, in->targets.mask, true, es_objective_all_classes(op));
     struct es_predictions_data q = {t->teacher_strong, t->teacher_weak};
     es_objective_build(op, w->student, &in->targets, step, &o.p, &q, terms);
     lap(t, ES_TIME_FORWARD);

@@ -68,8 +68,12 @@ static struct es_trainer *new_trainer(const struct row *r, struct es_trainer_par
     tp->net.wrapper = !r->no_wrapper;
     tp->net.rnn_cells = 4;
     tp->net.n_frames = 16;
-    tp->objective = (struct es_objective_params){
-        .stage = r->stage, .lambda = {1, 1, 1, 1, 1, 0}, .ssl_warmup_steps = 1, .loss_scale = 1, .leaves = 1};
+    tp->objective = (struct es_objective_params){.stage = r->stage,
+                                                 .lambda = {1, 1, 1, 1, 1, 0},
+                                                 .ssl_warmup_steps = 1,
+                                                 .ssl_type = ES_MEASURE_MSE,
+                                                 .loss_scale = 1,
+                                                 .leaves = 1};
     tp->optim = (struct es_optim_params){.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .n_groups = MAX_GROUPS};
     tp->optim.lr[0] = 1e-5;
     tp->optim.lr[1] = 1e-4;

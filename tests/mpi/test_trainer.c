@@ -157,6 +157,7 @@ static struct es_trainer_params settings(enum es_arch arch, enum es_phase phase,
     tp.objective = (struct es_objective_params){.stage = phase == ES_PHASE_STAGE1 ? 1 : 2,
                                                 .ssl_warmup_steps = 2,
                                                 .ssl_scale_max = 1,
+                                                .ssl_type = ES_MEASURE_MSE,
                                                 .ict = ict,
                                                 .loss_scale = 1,
                                                 .leaves = leaves};

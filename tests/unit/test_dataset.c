@@ -314,6 +314,27 @@ static void clips(void **state) {
     close_now(&o);
 }
 
+/* Without aliases of DESED: its clips keep their labels and classes, those of MAESTRO are as ever. */
+static void no_desed_alias(void **state) {
+    (void)state;
+    struct open o;
+    prepare_open(&o);
+    o.p.no_desed_alias = true;
+    open_now(&o);
+    read_one(&o, ES_SET_M, 0, -1, 1);
+    check_labels(o.leaf.labels,
+                 (struct span[]){{PEOPLE, 0, 16, 0.6f}, {SPEECH, 0, 16, 0.6f}, {FOOTSTEPS, 31, 47, 0.25f}},
+                 3);
+    for (int k = 0; k < K; k++) assert_int_equal(o.leaf.mask[k], k == DISHES || k == SPEECH || k >= 10);
+    read_one(&o, ES_SET_R, 0, -1, 1);
+    check_labels(o.leaf.labels, (struct span[]){{DOG, 10, 21, 1}, {SPEECH, 78, 80, 1}}, 2);
+    for (int k = 0; k < K; k++) assert_int_equal(o.leaf.mask[k], k < CUTLERY);
+    read_one(&o, ES_SET_W, 0, -1, 1);
+    for (int k = 0; k < K; k++)
+        assert_true(o.leaf.weak[k] == (float)(k == SPEECH) && o.leaf.mask[k] == (k < CUTLERY));
+    close_now(&o);
+}
+
 /* Longer than 10 s: cut somewhere, events with it; another place in another step or leaf, the same in the same. */
 static void crop(void **state) {
     (void)state;
@@ -509,10 +530,10 @@ int main(int argc, char **argv) {
     if (es_comm_init_all(&comm, &argc, &argv, &err) < 0) return 1;
     help_dir(NULL, "dataset", dir);
     write_store(help_path(path, dir, "a.h5"));
-    const struct CMUnitTest tests[] = {cmocka_unit_test(sets),   cmocka_unit_test(exclusion),
-                                       cmocka_unit_test(clips),  cmocka_unit_test(crop),
-                                       cmocka_unit_test(mixing), cmocka_unit_test(pseudo_files),
-                                       cmocka_unit_test(loader), cmocka_unit_test(loader_error)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sets),           cmocka_unit_test(exclusion), cmocka_unit_test(clips),
+        cmocka_unit_test(crop),           cmocka_unit_test(mixing),    cmocka_unit_test(pseudo_files),
+        cmocka_unit_test(no_desed_alias), cmocka_unit_test(loader),    cmocka_unit_test(loader_error)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     help_dir_end(NULL, dir);
     es_comm_fini_all(&comm);

@@ -47,35 +47,48 @@ bool rn_mix_calls(struct rn_case *c, const char *prefix, const int *f, struct es
 }
 
 const char *rn_loss_unsupported(struct rn_case *c) {
-    if (!rn_is(c, "maestro_type", "BCELoss")) return "MAESTRO's loss is BCE only";
-    if (!rn_is(c, "selfsup_type", "MSELoss")) return "the agreement with the teacher is MSE only";
-    if (!rn_is(c, "pseudo_type", "BCELoss")) return "the pseudo-label loss is BCE only";
-    if (rn_num(c, "include_maestro_ssl", 1) == 0) return "agreement without MAESTRO is not an option";
-    if (rn_num(c, "only_maestro_ssl", 0) != 0) return "agreement for MAESTRO alone is not an option";
-    if (rn_num(c, "use_desed_maestro_alias", 1) == 0) return "classes are always aliased";
+    if (rn_num(c, "include_maestro_ssl", 1) == 0 && rn_num(c, "only_maestro_ssl", 0) != 0)
+        return "agreement is for no clip at all";
     if (!rn_is(c, "mixup_label_type", "soft")) return "mixup of labels is soft only";
     if (rn_num(c, "harden_labels_maestro_p", 0) != 0 || rn_num(c, "harden_pseudo_labels_p", 0) != 0)
         return "hardening of labels is not an option";
     if (!rn_is(c, "other_augmentations", "off")) return "other augmentations are not given by the case";
-    if (rn_int(c, "stage", 0) == 2 && rn_num(c, "pseudo_strong_no_class_mask", -1) == 0)
-        return "stage 2 never masks pseudo-labels";
     return NULL;
+}
+
+static enum es_measure measure(struct rn_case *c, const char *key) {
+    static const char *const names[ES_N_MEASURES] = {"BCELoss", "MSELoss", "both"};
+    int i = 0;
+    while (i < ES_N_MEASURES && !rn_is(c, key, names[i])) i++;
+    return (enum es_measure)i;
 }
 
 bool rn_objective(struct rn_case *c, struct es_objective_params *op, int first[ES_N_SETS + 1]) {
     double sizes[ES_N_SETS];
-    *op = (struct es_objective_params){
-        .stage = rn_int(c, "stage", 0),
-        .ssl_warmup_steps = rn_num(c, "ssl_loss_warmup_steps", 0),
-        .ssl_scale_max = rn_num(c, "ssl_scale_max", 1),
-        .ssl_no_class_mask = rn_num(c, "ssl_no_class_mask", 0) != 0,
-        .exclude_maestro_weak_ssl = rn_num(c, "exclude_maestro_weak_ssl", 0) != 0,
-        .ict = rn_num(c, "use_ict_loss", 0) != 0,
-        .pseudo_no_class_mask = rn_num(c, "pseudo_strong_no_class_mask", -1) > 0,
-        .leaves = 1};
+    const double all = rn_num(c, "pseudo_strong_no_class_mask", -1); /* -1: the key is absent, not masked */
+    *op = (struct es_objective_params){.stage = rn_int(c, "stage", 0),
+                                       .ssl_warmup_steps = rn_num(c, "ssl_loss_warmup_steps", 0),
+                                       .ssl_scale_max = rn_num(c, "ssl_scale_max", 1),
+                                       .ssl_no_class_mask = rn_num(c, "ssl_no_class_mask", 0) != 0,
+                                       .exclude_maestro_weak_ssl =
+                                           rn_num(c, "exclude_maestro_weak_ssl", 0) != 0,
+                                       .ict = rn_num(c, "use_ict_loss", 0) != 0,
+                                       .maestro_type = measure(c, "maestro_type"),
+                                       .ssl_type = measure(c, "selfsup_type"),
+                                       .pseudo_type = measure(c, "pseudo_type"),
+                                       .ssl_clips = rn_num(c, "only_maestro_ssl", 0) != 0 ? ES_SSL_MAESTRO
+                                                    : rn_num(c, "include_maestro_ssl", 1) == 0 ? ES_SSL_DESED
+                                                                                               : ES_SSL_ALL,
+                                       .pseudo_classes = all < 0    ? ES_PSEUDO_PUBLISHED
+                                                         : all == 0 ? ES_PSEUDO_MASKED
+                                                                    : ES_PSEUDO_ALL,
+                                       .no_desed_alias = rn_num(c, "use_desed_maestro_alias", 1) == 0,
+                                       .leaves = 1};
     op->loss_scale = op->stage == 1 ? 5 : 1;
     first[0] = 0;
-    bool ok = rn_is(c, "batch_order", "maestro,real_strong,synthetic,weak,unlabelled") &&
+    bool ok = op->maestro_type < ES_N_MEASURES && op->ssl_type < ES_N_MEASURES &&
+              op->pseudo_type < ES_N_MEASURES &&
+              rn_is(c, "batch_order", "maestro,real_strong,synthetic,weak,unlabelled") &&
               rn_list(c, "batch_sizes", sizes, ES_N_SETS) == ES_N_SETS &&
               rn_list(c, "loss_weights", op->lambda, 6) == 6;
     for (int s = 0; ok && s < ES_N_SETS; s++) first[s + 1] = first[s] + (int)sizes[s];
@@ -124,60 +137,76 @@ static bool open_case(struct loss_case *q, struct rn_case *c) {
 static void put_term(struct loss_case *q, const char *name, double v) {
     char rel[100];
     snprintf(rel, sizeof rel, "term/%s", name);
-    if (isnan(v))
-        rn_skip_one(q->c, rel, "its weight is 0: the program does not compute it");
-    else
-        rn_put(q->c, rel, &v, 1);
+    rn_put(q->c, rel, &v, 1);
 }
 
-/* Mean of the i-th part of a term; share: its weight beside the term's own. NAN: no such part (its weight is 0). */
-static double part(const struct loss_case *q, const struct es_objective_terms *x, int term, int i,
+/* The objective whose weights are all 1: what it gives are means, those of terms that weigh nothing in the case, too. */
+static struct es_objective_params all_ones(const struct es_objective_params *op) {
+    struct es_objective_params one = *op;
+    for (int i = 0; i < 6; i++) one.lambda[i] = 1;
+    one.loss_scale = one.ssl_scale_max = 1;
+    one.ssl_warmup_steps = 0;
+    return one;
+}
+
+/* Mean of the i-th part of a term; share: its weight in all_ones. NAN: no such part. */
+static double part(const struct es_objective_terms *ones, int term, enum es_measure type, int i,
                    double share) {
-    for (int k = 0; k < x->n; k++)
-        if (x->term[k] == term && i-- == 0) return (double)x->part[k]->data[0] / q->op.loss_scale / share;
-    return (double)NAN;
+    const int pieces = type == ES_MEASURE_BOTH ? 2 : 1; /* MSE and BCE are parts of their own */
+    double sum = 0;
+    int at = 0;
+    for (int k = 0; k < ones->n; k++)
+        if (ones->term[k] == term && at++ / pieces == i) sum += (double)ones->part[k]->data[0] / share;
+    return at < (i + 1) * pieces ? (double)NAN : sum;
 }
 
-static void put_ict(struct loss_case *q, const struct es_objective_terms *x, const double *v) {
+static void put_ict(struct loss_case *q, const struct es_objective_terms *ones) {
     static const char *const name[2][4] = {
         {"loss_ict_weak", "loss_ict_strong", "loss_ict_maestro", "loss_ict_unlabeled"},
         {"loss_ict_weak", "loss_ict_strong", "loss_ict_unlabeled", NULL}};
+    const enum es_measure type = q->op.ssl_type;
     int at = 0;
     for (int m = 0; m < q->n_mix; m++) { /* strong + weak / 2 of each call */
-        double share = x->ssl_weight / 32 * (q->joint && m == 1 ? 2 : 1),
-               value = part(q, x, ES_TERM_SSL, at++, share);
+        const double share = 1.0 / 32 * (q->joint && m == 1 ? 2 : 1);
+        double value = part(ones, ES_TERM_SSL, type, at++, share);
         if (q->joint || m != 2 || !q->op.exclude_maestro_weak_ssl)
-            value += part(q, x, ES_TERM_SSL, at++, share);
+            value += part(ones, ES_TERM_SSL, type, at++, share);
         put_term(q, name[q->joint][m], value);
         if (q->joint && m == 1) put_term(q, "loss_ict_maestro", value);
     }
-    put_term(q, "loss_ict", x->ssl_weight > 0 ? v[ES_TERM_SSL] * 4 / x->ssl_weight : (double)NAN);
 }
 
-static void put_terms(struct loss_case *q, const struct es_objective_terms *x) {
-    const double *l = q->op.lambda, w = x->ssl_weight;
-    double v[ES_N_TERMS];
+/* x: terms of the case; ones: of all_ones. */
+static void put_terms(struct loss_case *q, const double *x, const struct es_objective_terms *ones) {
+    const struct es_objective_params op = all_ones(&q->op);
+    const double *l = q->op.lambda;
     const bool two = q->op.stage == 2;
-    es_objective_read(&q->op, x, v);
-    put_term(q, "tot_loss", v[ES_TERM_TOTAL]);
+    double v[ES_N_TERMS];
+    es_objective_read(&op, ones, v);
+    put_term(q, "tot_loss", x[ES_TERM_TOTAL]);
     put_term(q, "loss_maestro", v[ES_TERM_MAESTRO]);
     put_term(q, "loss_desed_real_strong", v[ES_TERM_REAL]);
     put_term(q, "loss_desed_synth", v[ES_TERM_SYNTHETIC]);
     put_term(q, "loss_weak", v[ES_TERM_WEAK]);
-    put_term(q, "tot_self_loss", v[ES_TERM_SSL]);
-    put_term(q, "ssl_weight", v[ES_TERM_SSL_WEIGHT]);
-    put_term(q, two ? "pseudo_label_loss" : "pseudo_strong_loss", v[ES_TERM_PSEUDO]);
+    put_term(q, "tot_self_loss", x[ES_TERM_SSL]);
+    put_term(q, "ssl_weight", x[ES_TERM_SSL_WEIGHT]);
+    put_term(q, two ? "pseudo_label_loss" : "pseudo_strong_loss", x[ES_TERM_PSEUDO]);
     put_term(q, "strong_loss",
              (l[0] * v[ES_TERM_MAESTRO] + l[1] * v[ES_TERM_REAL] + l[2] * v[ES_TERM_SYNTHETIC]) /
                  (two ? 3 : 1));
     put_term(q, "weak_loss", l[3] * v[ES_TERM_WEAK] / (two ? 2 : 1));
     put_term(q, "tot_loss_supervised",
-             v[ES_TERM_TOTAL] / q->op.loss_scale - v[ES_TERM_SSL] - v[ES_TERM_PSEUDO]);
-    put_term(q, "strong_self_sup_loss", part(q, x, ES_TERM_SSL, 0, w));
-    put_term(q, "weak_self_sup_loss", part(q, x, ES_TERM_SSL, 1, two ? w / 2 : w));
-    if (two && q->mixup && q->op.ict) put_ict(q, x, v);
-    put_term(q, "loss_pseudo_desed", part(q, x, ES_TERM_PSEUDO, 0, l[5]));
-    put_term(q, "loss_pseudo_maestro", part(q, x, ES_TERM_PSEUDO, 1, l[5]));
+             x[ES_TERM_TOTAL] / q->op.loss_scale - x[ES_TERM_SSL] - x[ES_TERM_PSEUDO]);
+    if (two && q->mixup && q->op.ict) {
+        put_ict(q, ones);
+        put_term(q, "loss_ict", v[ES_TERM_SSL] * 4);
+    } else {
+        put_term(q, "strong_self_sup_loss", part(ones, ES_TERM_SSL, q->op.ssl_type, 0, 1));
+        put_term(q, "weak_self_sup_loss", part(ones, ES_TERM_SSL, q->op.ssl_type, 1, two ? 0.5 : 1));
+    }
+    put_term(q, "loss_pseudo_desed",
+             part(ones, ES_TERM_PSEUDO, q->op.pseudo_type, 0, 3) * (l[1] + l[2] + l[3]));
+    put_term(q, "loss_pseudo_maestro", part(ones, ES_TERM_PSEUDO, q->op.pseudo_type, 1, 1) * l[0]);
 }
 
 static void run_tape(struct loss_case *q, const struct es_targets *x) {
@@ -204,14 +233,19 @@ static void run_tape(struct loss_case *q, const struct es_targets *x) {
     ES_ASSERT(es_pool_new(&pool, "pool", bytes, NULL) == 0);
     struct es_tape_params tp = {p, arena, scratch, pool, true, true, 1, ES_RNG_STUDENT_DROPOUT};
     ES_ASSERT(es_tape_new(&t, &tp, NULL) == 0);
-    es_tape_reset(t, 0, 0);
-    for (int i = 0; i < 4; i++)
-        s[i] = es_tape_input(t, names[i], i % 2 ? 2 : 3, (int64_t[]){q->n, q->K, q->T}, data[i], true);
-    struct es_predictions_tape student = {s[0], s[1], s[2], s[3]};
+    const struct es_objective_params op[2] = {all_ones(&q->op), q->op};
     struct es_predictions_data given = {teacher[0], teacher[1]};
-    struct es_objective_terms out;
-    es_objective_build(&q->op, t, x, q->step, &student, &given, &out);
-    put_terms(q, &out);
+    struct es_objective_terms out[2];
+    double terms[ES_N_TERMS];
+    es_tape_reset(t, 0, 0);
+    for (int k = 0; k < 2; k++) { /* both on one tape, each with inputs of its own: s stays with the case's */
+        for (int i = 0; i < 4; i++)
+            s[i] = es_tape_input(t, names[i], i % 2 ? 2 : 3, (int64_t[]){q->n, q->K, q->T}, data[i], true);
+        struct es_predictions_tape student = {s[0], s[1], s[2], s[3]};
+        es_objective_build(&op[k], t, x, q->step, &student, &given, &out[k]);
+    }
+    es_objective_read(&op[1], &out[1], terms);
+    put_terms(q, terms, &out[0]);
     es_tape_backward(t, none, NULL);
     float *zero = rn_hold(q->c, (size_t)q->nkt, sizeof *zero);
     for (int i = 0; i < 4; i++) {
