@@ -64,6 +64,10 @@ static int open_data(struct run *r, struct es_err *err) {
         ES_TRY(es_config_require(cfg, "data.pseudo", err));
         dp.pseudo = es_config_strings(cfg, "data.pseudo", &dp.n_pseudo);
     }
+    if (es_config_double(cfg, "augment.dir") > 0) {
+        ES_TRY(es_config_require(cfg, "augment.dir_files", err));
+        dp.dir = es_config_strings(cfg, "augment.dir_files", &dp.n_dir);
+    }
     return es_dataset_open_all(&r->data, r->comm, &dp, err);
 }
 

@@ -446,6 +446,10 @@ static void every_error(void **state) {
         {"crnn: {filters: [1, 2]}\n",
          "x.yaml:1: crnn.filters: got 2 blocks with 7 crnn.pool_time and 7 crnn.pool_freq, want as many"},
         {"model: {heads: 7}\n", "x.yaml:1: model.heads: got 7, want a divisor of model.dim 768"},
+        {"augment: {filter_bands: [5, 3]}\n",
+         "x.yaml:1: augment.filter_bands: got [5, 3], want the fewer first"},
+        {"augment: {time_mask_min: 0.5}\n",
+         "x.yaml:1: augment.time_mask_min: got 0.5, want at most augment.time_mask_max 0.3"},
         {"demo: {snr_min_db: 20}\n", "x.yaml:1: demo.snr_min_db: got 20, want at most demo.snr_max_db 12"},
         {"train: {precision: bf16}\n", "x.yaml:1: train.precision: bf16 is not yet available, want fp32"},
         {"phase: pretrain\nloss: {weak: 3}\n", "x.yaml:2: loss.weak: not used with phase pretrain; remove "
