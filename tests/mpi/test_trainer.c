@@ -1,5 +1,5 @@
 /* RANKS 1 2 4
- * TIMEOUT 120
+ * TIMEOUT 240
  * A training step is the same on any number of ranks. The ranks of this job split into groups of 1, 2 and 4;
  * every group trains the same tiny models (pre-training, stage 1, stage 2 with dropout and interpolation
  * consistency) and all groups must end with the same bits: student, teacher, moments, every leaf's losses.
