@@ -1,5 +1,5 @@
 /* The augmentations of the recipe as plain functions of data and draws (spec/training.md 3.2; cpjku_dcase24
- * helpers/augment.py). Who is augmented, when and with which draws: plan.h. The order within a step: src/train/augment.c.
+ * helpers/augment.py). Who is augmented, when and with which draws: plan.h. The order within a step: src/train/mels.c.
  *
  * Each function is its own definition: plain loops in a fixed order, one thread, the same bits everywhere, no allocation.
  * Shapes: clips [n,F,T] with time last unless said otherwise; all in place unless said otherwise. Collectivity: none.

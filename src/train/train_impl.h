@@ -14,7 +14,7 @@ void train_plan_params(struct es_plan_params *pp, const struct es_config *cfg, c
 void train_trainer_params(struct es_trainer_params *tp, const struct es_config *cfg,
                           const struct es_plan *plan, int pretrain_classes);
 
-/* augment.c: before the teacher of stage 2 sees the leaf (in other phases: before anything else), and after; both change it in
+/* mels.c: before the teacher of stage 2 sees the leaf (in other phases: before anything else), and after; both change it in
  * place. scratch: as many floats as the leaf's larger mel, in all three. */
 void train_augment_before(const struct es_trainer_params *tp, struct es_leaf_input *in, float *scratch);
 void train_augment_after(const struct es_trainer_params *tp, struct es_leaf_input *in, float *scratch);
