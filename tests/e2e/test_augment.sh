@@ -1,5 +1,5 @@
 #!/bin/bash
-# TIMEOUT 600
+# TIMEOUT 900
 # All augmentations at once through the program: pre-training and both stages to the same bits on 1, 2 and 4 ranks; impulse
 # responses that are missing or too long are said in one line.
 # shellcheck disable=SC2015  # fail has no failure of its own
@@ -22,16 +22,20 @@ for name, rate, channels, n in (("a", 16000, 1, 300), ("b", 44100, 2, 1501), ("c
 PY
 all=(--set augment.dir=0.6 --set "augment.dir_files=[dir-a.wav, dir-b.wav, dir-c.wav]" --set augment.gain_db=5 --set augment.frame_shift=0.125
     --set augment.time_mask=true --set augment.mixup=0.5 --set augment.wavmix=0.5 --set augment.mixstyle=0.6 --set augment.filter=0.8)
-for phase in pre stage1 stage2; do
+while read -r phase ranks; do
     set=("${all[@]}")
-    [ $phase = stage1 ] || set+=(--set augment.freq_warp=0.6)
-    ok 1 train --config $phase.yaml "${set[@]}" --set run.dir=runs/$phase
-    for np in 2 4; do
-        ok $np train --config $phase.yaml "${set[@]}" --set run.dir=runs/np$np
-        same_runs runs/$phase runs/np$np
-        rm -r runs/np$np
+    [ "$phase" = stage1 ] || set+=(--set augment.freq_warp=0.6)
+    ok 1 train --config "$phase.yaml" "${set[@]}" --set "run.dir=runs/$phase"
+    for np in $ranks; do
+        ok "$np" train --config "$phase.yaml" "${set[@]}" --set "run.dir=runs/np$np"
+        same_runs "runs/$phase" "runs/np$np"
+        rm -r "runs/np$np"
     done
-done
+done <<RANKS
+pre 2
+stage1 4
+stage2 2 4
+RANKS
 # and they do change the result
 ok 1 train --config pre.yaml --set augment.gain_db=5 --set run.dir=runs/less
 [ "$(digest runs/less/checkpoint-last.h5)" != "$(digest runs/pre/checkpoint-last.h5)" ] || fail "augmentations change nothing"
