@@ -23,6 +23,8 @@ struct es_dataset_params {
     const char *const *exclude;
     int n_pseudo; /* prediction files */
     const char *const *pseudo;
+    int n_dir; /* audio files with impulse responses, of at most 10 s */
+    const char *const *dir;
     int n_frames; /* label frames of 10 s: 156, or 250 in pre-training */
     uint64_t seed;
 };
@@ -36,17 +38,19 @@ const char *es_dataset_name(const struct es_dataset *d, int set, int64_t i); /* 
 int es_dataset_classes(const struct es_dataset *d);
 int es_dataset_frames(const struct es_dataset *d);
 bool es_dataset_has_pseudo(const struct es_dataset *d);
-uint64_t es_dataset_digest(const struct es_dataset *d); /* of stores, exclusions and pseudo-labels */
-bool es_dataset_threaded(const struct es_dataset *d);   /* every store may be read from a thread */
+uint64_t es_dataset_digest(const struct es_dataset *d);        /* of stores, exclusions and pseudo-labels */
+size_t es_dataset_convolve_floats(const struct es_dataset *d); /* of es_dataset_leaf.convolve */
+bool es_dataset_threaded(const struct es_dataset *d);          /* every store may be read from a thread */
 
 struct es_dataset_leaf {
-    float *wave;    /* [n, ES_DATASET_SAMPLES] */
-    float *labels;  /* stages: [n,K,T]; pre-training: [n,T,K] */
-    float *weak;    /* [n,K] clip-level targets (stages) */
-    uint8_t *mask;  /* [n,K] (stages) */
-    float *pseudo;  /* as labels, or NULL */
-    float *scratch; /* ES_DATASET_SAMPLES + 2 K T floats */
-    int16_t *pcm;   /* ES_DATASET_SAMPLES */
+    float *wave;     /* [n, ES_DATASET_SAMPLES] */
+    float *labels;   /* stages: [n,K,T]; pre-training: [n,T,K] */
+    float *weak;     /* [n,K] clip-level targets (stages) */
+    uint8_t *mask;   /* [n,K] (stages) */
+    float *pseudo;   /* as labels, or NULL */
+    float *scratch;  /* ES_DATASET_SAMPLES + 2 K T floats */
+    int16_t *pcm;    /* ES_DATASET_SAMPLES */
+    float *convolve; /* es_dataset_convolve_floats; NULL for 0 */
 };
 int es_dataset_read_leaf(struct es_dataset *d, int64_t step, const struct es_leaf_plan *plan,
                          struct es_dataset_leaf *out, struct es_err *err);

@@ -33,13 +33,15 @@ struct es_trainer_params {
     int leaves, leaf_clips, first[ES_N_SETS + 1];
     int crnn_frames, feature_frames; /* time frames of the two mels of a clip (626, 1001) */
     int frozen_block;
-    bool pseudo; /* targets hold pseudo-labels */
+    bool pseudo;        /* targets hold pseudo-labels */
+    double shift_range; /* standard deviation of the frame shift, share of a clip's frames */
     uint64_t seed;
 };
 
-struct es_leaf_input {         /* one leaf; the trainer mixes in place */
-    float *crnn;               /* [n,1,F,T] linear mel magnitudes; NULL in pre-training */
-    float *features;           /* [n,1,F,T] of the transformer */
+struct es_leaf_input {                     /* one leaf; the trainer mixes in place */
+    float *crnn;                           /* [n,1,F,T] linear mel magnitudes; NULL in pre-training */
+    float *features;                       /* [n,1,F,T] of the transformer */
+    const struct es_augment_plan *augment; /* beside mixup; NULL: none */
     struct es_targets targets; /* pre-training: labels and pseudo are [n,T,K], weak and mask unused */
 };
 /* Fills *out for leaf `leaf` of `step`. May fail on this rank alone. */

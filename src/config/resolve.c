@@ -270,7 +270,18 @@ static int check_together(const struct es_config *cfg, struct es_err *err) {
     if (dim % heads != 0)
         return es_err_set(err, ES_EUSAGE, "%s: model.heads: got %d, want a divisor of model.dim %d",
                           es_config_where(cfg, "model.heads"), heads, dim);
-    double lo = es_config_double(cfg, "demo.snr_min_db"), hi = es_config_double(cfg, "demo.snr_max_db");
+    const int *bands = es_config_ints(cfg, "augment.filter_bands", &n);
+    if (bands[0] > bands[1])
+        return es_err_set(err, ES_EUSAGE, "%s: augment.filter_bands: got [%d, %d], want the fewer first",
+                          es_config_where(cfg, "augment.filter_bands"), bands[0], bands[1]);
+    double lo = es_config_double(cfg, "augment.time_mask_min"),
+           hi = es_config_double(cfg, "augment.time_mask_max");
+    if (lo > hi)
+        return es_err_set(err, ES_EUSAGE,
+                          "%s: augment.time_mask_min: got %g, want at most augment.time_mask_max %g",
+                          es_config_where(cfg, "augment.time_mask_min"), lo, hi);
+    lo = es_config_double(cfg, "demo.snr_min_db");
+    hi = es_config_double(cfg, "demo.snr_max_db");
     if (lo > hi)
         return es_err_set(err, ES_EUSAGE, "%s: demo.snr_min_db: got %g, want at most demo.snr_max_db %g",
                           es_config_where(cfg, "demo.snr_min_db"), lo, hi);

@@ -5,9 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "earshot/audio.h"
+#include "earshot/augment.h"
+#include "earshot/convolve.h"
 #include "earshot/hash.h"
 #include "earshot/mem.h"
 #include "earshot/predictions.h"
+#include "earshot/resample.h"
 #include "earshot/rng.h"
 #include "earshot/store.h"
 #include "earshot/tsv.h"
@@ -21,6 +25,11 @@ struct clip {
     int64_t pseudo; /* row of the dataset's pseudo array, or -1 */
 };
 
+struct response { /* to an impulse, at 16 kHz */
+    float *x;
+    int64_t n;
+};
+
 struct es_dataset {
     struct es_dataset_params p;
     int n_stores, n_classes;
@@ -29,6 +38,9 @@ struct es_dataset {
     int64_t count[ES_N_SETS];
     float *pseudo; /* probabilities [rows, T, K] */
     struct es_names *excluded;
+    struct response *response;
+    int n_responses;
+    struct es_convolve *convolve; /* NULL: no responses */
     uint64_t digest;
     struct es_label_grid grid;
 };
@@ -144,6 +156,38 @@ static int load_pseudo(struct es_dataset *d, struct es_err *err) {
     return 0;
 }
 
+/* One file: mixed down to mono, resampled as the public code does. */
+static int load_response(struct response *h, const char *path, struct es_err *err) {
+    struct es_audio_info info;
+    float *x = NULL;
+    int64_t n;
+    ES_TRY(es_audio_read(path, 0, -1, &x, &n, &info, err));
+    int rc = es_resample_kaiser(x, n, info.rate_hz, ES_STORE_RATE_HZ, &h->x, &h->n, err);
+    es_free(&x);
+    return rc;
+}
+
+static int load_responses(struct es_dataset *d, struct es_err *err) {
+    int64_t longest = 0;
+    if (d->p.n_dir == 0) return 0;
+    d->response = es_alloc((size_t)d->p.n_dir, sizeof *d->response, err);
+    if (!d->response) return -ES_EIO;
+    for (int i = 0; i < d->p.n_dir; i++) {
+        int rc = load_response(&d->response[i], d->p.dir[i], err);
+        if (rc < 0) {
+            es_err_prefix(err, "augment.dir_files");
+            return rc;
+        }
+        d->n_responses++;
+        if (d->response[i].n > longest) longest = d->response[i].n;
+    }
+    if (longest > ES_DATASET_SAMPLES)
+        return es_err_set(err, ES_EDATA,
+                          "augment.dir_files: a response of %lld samples, want at most %d (10 s)",
+                          (long long)longest, ES_DATASET_SAMPLES);
+    return es_convolve_new(&d->convolve, ES_DATASET_SAMPLES, longest, err);
+}
+
 static int open_local(struct es_dataset *d, struct es_err *err) {
     struct es_hash *h = NULL;
     d->n_classes = es_store_n_classes(d->store[0]);
@@ -165,6 +209,7 @@ static int open_local(struct es_dataset *d, struct es_err *err) {
     ES_TRY(read_excluded(d, err));
     ES_TRY(list_clips(d, err));
     ES_TRY(load_pseudo(d, err));
+    ES_TRY(load_responses(d, err));
     ES_TRY(es_hash_new(&h, err));
     for (int s = 0; s < d->n_stores; s++) {
         uint64_t v = es_store_digest(d->store[s]);
@@ -177,6 +222,8 @@ static int open_local(struct es_dataset *d, struct es_err *err) {
             size_t row_n = (size_t)d->p.n_frames * (size_t)d->n_classes;
             es_hash_update(h, d->pseudo + (size_t)d->clip[set][i].pseudo * row_n, row_n * sizeof(float));
         }
+    for (int i = 0; i < d->n_responses; i++)
+        es_hash_update(h, d->response[i].x, (size_t)d->response[i].n * sizeof(float));
     d->digest = es_hash_value(h);
     es_hash_free(&h);
     return 0;
@@ -206,6 +253,9 @@ void es_dataset_close(struct es_dataset **d) {
     if (!*d) return;
     for (int s = 0; s < (*d)->n_stores; s++) es_store_close(&(*d)->store[s]);
     for (int s = 0; s < ES_N_SETS; s++) es_free(&(*d)->clip[s]);
+    es_convolve_free(&(*d)->convolve);
+    for (int i = 0; i < (*d)->n_responses; i++) es_free(&(*d)->response[i].x);
+    es_free(&(*d)->response);
     es_names_free(&(*d)->excluded);
     es_free(&(*d)->pseudo);
     es_free(d);
@@ -229,6 +279,10 @@ bool es_dataset_has_pseudo(const struct es_dataset *d) {
 }
 uint64_t es_dataset_digest(const struct es_dataset *d) {
     return d->digest;
+}
+
+size_t es_dataset_convolve_floats(const struct es_dataset *d) {
+    return d->convolve ? es_convolve_scratch(d->convolve) : 0;
 }
 
 bool es_dataset_threaded(const struct es_dataset *d) {
@@ -267,13 +321,6 @@ static int read_clip(struct es_dataset *d, const struct clip *c, struct es_rng *
     return 0;
 }
 
-static void remove_mean(float *x) {
-    double sum = 0;
-    for (int64_t i = 0; i < ES_DATASET_SAMPLES; i++) sum += (double)x[i];
-    float mean = (float)(sum / ES_DATASET_SAMPLES);
-    for (int64_t i = 0; i < ES_DATASET_SAMPLES; i++) x[i] -= mean;
-}
-
 struct item { /* where one clip's data go */
     float *wave, *labels, *pseudo;
 };
@@ -293,11 +340,6 @@ static int read_item(struct es_dataset *d, const struct clip *c, struct es_rng *
     return 0;
 }
 
-static void mix(float *x, const float *y, float c, int64_t n) {
-    float rest = 1.0f - c;
-    for (int64_t i = 0; i < n; i++) x[i] = c * x[i] + rest * y[i];
-}
-
 int es_dataset_read_leaf(struct es_dataset *d, int64_t step, const struct es_leaf_plan *plan,
                          struct es_dataset_leaf *out, struct es_err *err) {
     int K = d->n_classes;
@@ -315,13 +357,16 @@ int es_dataset_read_leaf(struct es_dataset *d, int64_t step, const struct es_lea
                 struct item y = {scratch, scratch + ES_DATASET_SAMPLES,
                                  x.pseudo ? scratch + ES_DATASET_SAMPLES + row : NULL};
                 ES_TRY(read_item(d, &d->clip[set][plan->partner[i]], &r, &y, out->pcm, err));
-                remove_mean(x.wave);
-                remove_mean(y.wave);
-                mix(x.wave, y.wave, plan->weight[i], ES_DATASET_SAMPLES);
-                remove_mean(x.wave);
-                mix(x.labels, y.labels, plan->weight[i], row);
-                if (x.pseudo) mix(x.pseudo, y.pseudo, plan->weight[i], row);
+                es_augment_wavmix(x.wave, y.wave, ES_DATASET_SAMPLES, plan->weight[i]);
+                es_augment_blend(x.labels, y.labels, row, plan->weight[i]);
+                if (x.pseudo) es_augment_blend(x.pseudo, y.pseudo, row, plan->weight[i]);
             }
+            if (d->n_responses > 0 && plan->dir[i] >= 0) {
+                const struct response *h = &d->response[plan->dir[i]];
+                es_convolve_run(d->convolve, x.wave, h->x, h->n, es_augment_dir_offset(h->n), x.wave,
+                                out->convolve);
+            }
+            if (plan->gain_db[i] != 0) es_augment_gain(x.wave, ES_DATASET_SAMPLES, plan->gain_db[i]);
             if (d->p.pretrain) continue;
             const struct es_store *s = d->store[c->store];
             uint32_t mask = es_labels_mask(es_store_subset(s, c->id), label_split(d, c));

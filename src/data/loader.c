@@ -71,10 +71,13 @@ static int new_buffer(struct es_loader *l, struct buffer *b, const struct es_pla
     b->leaf.mask = es_alloc(n * K, 1, err);
     b->leaf.scratch = es_alloc(ES_DATASET_SAMPLES + 2 * row, sizeof(float), err);
     b->leaf.pcm = es_alloc(ES_DATASET_SAMPLES, sizeof(int16_t), err);
+    size_t convolve = es_dataset_convolve_floats(d);
+    if (convolve > 0) b->leaf.convolve = es_alloc(convolve, sizeof(float), err);
     if (es_dataset_has_pseudo(d)) b->leaf.pseudo = es_alloc(n * row, sizeof(float), err);
     bool ok =
         b->leaf.wave && b->leaf.labels && b->leaf.weak && b->leaf.mask && b->leaf.scratch && b->leaf.pcm;
-    return ok && (b->leaf.pseudo || !es_dataset_has_pseudo(d)) ? 0 : -ES_EIO;
+    ok = ok && (b->leaf.convolve || convolve == 0) && (b->leaf.pseudo || !es_dataset_has_pseudo(d));
+    return ok ? 0 : -ES_EIO;
 }
 
 int es_loader_new(struct es_loader **l, struct es_dataset *d, const struct es_plan_params *pp,
@@ -113,6 +116,7 @@ void es_loader_free(struct es_loader **l) {
     for (int i = 0; i < 2; i++) {
         struct es_dataset_leaf *x = &(*l)->buffer[i].leaf;
         es_free(&x->pseudo);
+        es_free(&x->convolve);
         es_free(&x->pcm);
         es_free(&x->scratch);
         es_free(&x->mask);

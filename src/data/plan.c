@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "earshot/augment.h"
 #include "earshot/mem.h"
 #include "earshot/rng.h"
 
@@ -77,44 +78,8 @@ int es_plan_n_active(const struct es_plan *p, int64_t step) {
     return rest < p->pp.leaves ? (int)rest : p->pp.leaves;
 }
 
-/* Of the streams (AUGMENT, step, leaf, .), those below belong to the clips (dataset.c). */
+/* Of the streams (AUGMENT, step, leaf, .), those below belong to the clips (dataset.c), those above to augment_draw.c. */
 #define BAND_STREAM ES_LEAF_CLIPS
-
-static void draw_mix(const struct es_plan *p, struct es_rng *r, struct es_leaf_plan *out, int first,
-                     int end) {
-    if (end <= first) return;
-    struct es_mix_call *m = &out->mix[out->n_mix++];
-    int64_t perm[ES_LEAF_CLIPS];
-    m->first = first;
-    m->n = end - first;
-    for (int i = 0; i < m->n; i++) {
-        double c = es_rng_beta(r, p->pp.mixup_alpha, p->pp.mixup_alpha);
-        m->c[i] = (float)(c > 1.0 - c ? c : 1.0 - c);
-    }
-    es_rng_permutation(r, m->n, perm);
-    for (int i = 0; i < m->n; i++) m->perm[i] = (int)perm[i];
-}
-
-/* spec/training.md 3.2: one gate a micro-batch; calls on W, on M+R+S jointly (or R+S and M), on U */
-static void draw_mixup(const struct es_plan *p, int64_t step, struct es_leaf_plan *out) {
-    struct es_rng r = es_rng_make(p->pp.seed, ES_RNG_MIX, (uint32_t)step, (uint32_t)out->leaf, 1);
-    out->n_mix = 0;
-    out->mixup = es_rng_uniform(&r) < p->pp.mixup_p;
-    if (!out->mixup) return;
-    const int *f = out->first;
-    if (p->pp.n_sets == 1) {
-        draw_mix(p, &r, out, f[0], f[1]);
-        return;
-    }
-    draw_mix(p, &r, out, f[ES_SET_W], f[ES_SET_W + 1]);
-    if (p->pp.mixup_joint) {
-        draw_mix(p, &r, out, f[ES_SET_M], f[ES_SET_S + 1]);
-    } else {
-        draw_mix(p, &r, out, f[ES_SET_R], f[ES_SET_S + 1]);
-        draw_mix(p, &r, out, f[ES_SET_M], f[ES_SET_M + 1]);
-    }
-    draw_mix(p, &r, out, f[ES_SET_U], f[ES_SET_U + 1]);
-}
 
 void es_plan_leaf(struct es_plan *p, int64_t step, int leaf, struct es_leaf_plan *out) {
     ES_ASSERT(leaf < es_plan_n_active(p, step));
@@ -145,7 +110,7 @@ void es_plan_leaf(struct es_plan *p, int64_t step, int leaf, struct es_leaf_plan
         }
     }
     for (int s = p->pp.n_sets; s <= ES_N_SETS; s++) out->first[s] = out->n;
-    draw_mixup(p, step, out);
+    es_augment_draw(&p->pp, step, out);
     struct es_rng r = es_rng_make(p->pp.seed, ES_RNG_AUGMENT, (uint32_t)step, (uint32_t)leaf, BAND_STREAM);
     if (p->pp.fmin_range > 1) out->band_min = (int)es_rng_below(&r, (uint64_t)p->pp.fmin_range);
     if (p->pp.fmax_range > 1) out->band_max = (int)es_rng_below(&r, (uint64_t)p->pp.fmax_range);

@@ -101,7 +101,7 @@ int train_input_leaf(void *ctx, int64_t step, int leaf, struct es_leaf_input *ou
         ES_TRY(es_frontend_run(in->crnn_mel, plan->n, ES_DATASET_SAMPLES, data->wave, in->crnn, in->scratch,
                                err));
     bool pretrain = tp->phase == ES_PHASE_PRETRAIN;
-    *out = (struct es_leaf_input){.crnn = in->crnn, .features = in->features};
+    *out = (struct es_leaf_input){.crnn = in->crnn, .features = in->features, .augment = &plan->augment};
     out->targets = (struct es_targets){.n = plan->n,
                                        .n_classes = pretrain ? tp->net.pretrain_classes : tp->net.n_classes,
                                        .n_frames = pretrain ? tp->net.pretrain_frames : tp->net.n_frames,

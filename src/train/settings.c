@@ -12,6 +12,45 @@ enum es_phase train_phase(const struct es_config *cfg) {
     return ES_PHASE_STAGE1;
 }
 
+static void augmentations(struct es_augment_params *a, const struct es_config *cfg, enum es_phase phase) {
+    struct es_net_config net;
+    int n;
+    bool pretrain = phase == ES_PHASE_PRETRAIN;
+    es_net_config_from(&net, cfg, 0);
+    (void)es_config_strings(cfg, "augment.dir_files", &n);
+    const int *bands = es_config_ints(cfg, "augment.filter_bands", &(int){0});
+    *a = (struct es_augment_params){.n_dir = n,
+                                    .dir_p = es_config_double(cfg, "augment.dir"),
+                                    .gain_db = es_config_int(cfg, "augment.gain_db"),
+                                    .shift = es_config_double(cfg, "augment.frame_shift") > 0,
+                                    .mask = es_config_bool(cfg, "augment.time_mask"),
+                                    .mask_min = es_config_double(cfg, "augment.time_mask_min"),
+                                    .mask_max = es_config_double(cfg, "augment.time_mask_max"),
+                                    .style_p = es_config_double(cfg, "augment.mixstyle"),
+                                    .style_alpha = es_config_double(cfg, "augment.mixstyle_alpha"),
+                                    .filter_p = es_config_double(cfg, "augment.filter"),
+                                    .filter_db = es_config_double(cfg, "augment.filter_db"),
+                                    .bands_min = bands[0],
+                                    .bands_max = bands[1],
+                                    .band_width = es_config_int(cfg, "augment.filter_width"),
+                                    .teacher_filter = phase == ES_PHASE_STAGE1,
+                                    .feature_filter = phase != ES_PHASE_STAGE1,
+                                    .label_frames = pretrain ? net.pretrain_frames : net.n_frames,
+                                    .crnn_mels = pretrain ? 0 : net.crnn_mels,
+                                    .feature_mels = net.transformer.n_mels};
+    if (phase != ES_PHASE_STAGE1) { /* its transformer learns nothing */
+        a->warp_p = es_config_double(cfg, "augment.freq_warp");
+        a->warp_min = es_config_double(cfg, "augment.freq_warp_min");
+    }
+    if (pretrain) {
+        a->mask_set[0] = true;
+        return;
+    }
+    a->mask_set[ES_SET_R] = a->mask_set[ES_SET_S] = true; /* published target "desed_strong" */
+    a->style_joint = es_config_bool(cfg, "augment.mixstyle_joint");
+    a->warp_maestro = phase == ES_PHASE_STAGE2 && es_config_bool(cfg, "augment.freq_warp_maestro");
+}
+
 /* n_clips [ES_N_SETS]: what the stores hold. */
 void train_plan_params(struct es_plan_params *pp, const struct es_config *cfg, const int64_t *n_clips) {
     bool pretrain = train_phase(cfg) == ES_PHASE_PRETRAIN;
@@ -24,6 +63,7 @@ void train_plan_params(struct es_plan_params *pp, const struct es_config *cfg, c
                                   .mixup_p = es_config_double(cfg, "augment.mixup"),
                                   .mixup_alpha = es_config_double(cfg, "augment.mixup_alpha")};
     memcpy(pp->n_clips, n_clips, sizeof pp->n_clips);
+    augmentations(&pp->augment, cfg, train_phase(cfg));
     /* stage 1 holds the frontend in evaluation mode, too */
     if (es_config_is(cfg, "model.arch", "fpasst") && train_phase(cfg) != ES_PHASE_STAGE1) {
         pp->fmin_range = es_config_int(cfg, "frontend.fmin_range");
@@ -111,6 +151,7 @@ void train_trainer_params(struct es_trainer_params *tp, const struct es_config *
                                      .clip_norm = es_config_double(cfg, "train.clip_norm"),
                                      .leaves = pp->leaves,
                                      .frozen_block = 1,
+                                     .shift_range = es_config_double(cfg, "augment.frame_shift"),
                                      .seed = pp->seed};
     es_net_config_from(&tp->net, cfg, pretrain_classes);
     objective(&tp->objective, cfg, phase);
@@ -161,6 +202,10 @@ int train_open_dataset_all(struct es_dataset **d, const struct es_comm *c, const
     } else if (distil) {
         ES_TRY(es_config_require(cfg, "data.pseudo", err));
         dp.pseudo = es_config_strings(cfg, "data.pseudo", &dp.n_pseudo);
+    }
+    if (es_config_double(cfg, "augment.dir") > 0) {
+        ES_TRY(es_config_require(cfg, "augment.dir_files", err));
+        dp.dir = es_config_strings(cfg, "augment.dir_files", &dp.n_dir);
     }
     return es_dataset_open_all(d, c, &dp, err);
 }

@@ -16,6 +16,14 @@ void train_trainer_params(struct es_trainer_params *tp, const struct es_config *
 int train_open_dataset_all(struct es_dataset **d, const struct es_comm *c, const struct es_config *cfg,
                            bool pseudo, struct es_err *err);
 
+/* mels.c: before the teacher of stage 2 sees the leaf (in other phases: before anything else), and after; both change it in
+ * place. scratch: as many floats as the leaf's larger mel, in all three. */
+void train_augment_before(const struct es_trainer_params *tp, struct es_leaf_input *in, float *scratch);
+void train_augment_after(const struct es_trainer_params *tp, struct es_leaf_input *in, float *scratch);
+/* The CRNN's mel through ES_FILTER_CRNN or ES_FILTER_TEACHER: in scratch, or the mel itself. */
+const float *train_augment_filtered(const struct es_trainer_params *tp, const struct es_leaf_input *in,
+                                    int filter, float *scratch);
+
 /* input.c: leaves for the trainer */
 struct train_input {
     const struct es_trainer_params *tp;

@@ -12,6 +12,7 @@
 #include "earshot/log.h"
 #include "earshot/mem.h"
 #include "earshot/timer.h"
+#include "train_impl.h"
 
 const char *const es_phase_names[3] = {"pretrain", "stage1", "stage2"};
 const char *const es_time_names[ES_N_TIMES] = {"input",    "augment",        "teacher",   "forward",
@@ -80,11 +81,15 @@ static void heads(struct es_tape *tape, struct outputs *o, double fill, const ui
         es_op_class_pool(tape, o->logits, o->attention, NULL, fill, &o->p.strong_all, &o->p.weak_all);
 }
 
+/* filter: ES_FILTER_CRNN, ES_FILTER_TEACHER, or -1 */
 static struct es_tensor *crnn_input(struct es_trainer *t, struct es_tape *tape,
-                                    const struct es_leaf_input *in) {
+                                    const struct es_leaf_input *in, int filter) {
     const struct es_trainer_params *tp = &t->tp;
     int64_t F = tp->net.crnn_mels, T = tp->crnn_frames;
-    if (!es_tape_dry(tape)) es_k_crnn_log(in->targets.n, F, T, in->crnn, t->crnn_log);
+    if (!es_tape_dry(tape)) {
+        const float *mel = filter < 0 ? in->crnn : train_augment_filtered(tp, in, filter, t->mix_scratch);
+        es_k_crnn_log(in->targets.n, F, T, mel, t->crnn_log);
+    }
     return es_tape_input(tape, "crnn_log", 4, (int64_t[]){in->targets.n, 1, T, F}, t->crnn_log, false);
 }
 
@@ -95,25 +100,12 @@ static struct es_tensor *feature_input(struct es_trainer *t, struct es_tape *tap
                          false);
 }
 
-static void mix_features(struct es_trainer *t, struct es_leaf_input *in, bool dry) {
-    const struct es_trainer_params *tp = &t->tp;
-    if (dry || !in->targets.mixup) return;
-    for (int m = 0; m < in->targets.n_mix; m++) {
-        const struct es_mix_call *call = &in->targets.mix[m];
-        if (in->crnn)
-            es_mix_rows(call, in->crnn, (int64_t)tp->net.crnn_mels * tp->crnn_frames, t->mix_scratch);
-        if (in->features)
-            es_mix_rows(call, in->features, (int64_t)tp->net.transformer.n_mels * tp->feature_frames,
-                        t->mix_scratch);
-    }
-}
-
 /* Teacher's predictions, copied out of its tape. */
 static void run_teacher(struct es_trainer *t, struct workspace *w, struct es_leaf_input *in,
                         struct es_tensor *z) {
     struct es_tape *tape = w->teacher;
     bool all = t->tp.objective.ssl_no_class_mask, dry = es_tape_dry(tape);
-    struct es_tensor *x = crnn_input(t, tape, in);
+    struct es_tensor *x = crnn_input(t, tape, in, t->tp.phase == ES_PHASE_STAGE1 ? ES_FILTER_TEACHER : -1);
     if (!z && !t->tp.net.alone)
         z = es_net_embed(t->net, tape, feature_input(t, tape, in->features, in->targets.n));
     struct outputs o = {0};
@@ -245,9 +237,12 @@ static void run_stage(struct es_trainer *t, struct workspace *w, struct es_leaf_
     const struct es_objective_params *op = &tp->objective;
     bool dry = es_tape_dry(w->student);
     struct es_tensor *z = NULL;
-    if (!dry) es_objective_mix_targets(op, &in->targets, t->mix_scratch);
+    if (!dry) {
+        train_augment_before(tp, in, t->mix_scratch);
+        es_objective_mix_targets(op, &in->targets, t->mix_scratch);
+    }
     if (tp->phase == ES_PHASE_STAGE1) {
-        mix_features(t, in, dry);
+        if (!dry) train_augment_after(tp, in, t->mix_scratch);
         lap(t, ES_TIME_AUGMENT);
         if (!tp->net.alone) run_frozen(t, w, in->features);
         lap(t, ES_TIME_FORWARD);
@@ -258,10 +253,10 @@ static void run_stage(struct es_trainer *t, struct workspace *w, struct es_leaf_
         lap(t, ES_TIME_AUGMENT);
         run_teacher(t, w, in, NULL);
         lap(t, ES_TIME_TEACHER);
-        mix_features(t, in, dry);
+        if (!dry) train_augment_after(tp, in, t->mix_scratch);
         lap(t, ES_TIME_AUGMENT);
     }
-    struct es_tensor *x = crnn_input(t, w->student, in);
+    struct es_tensor *x = crnn_input(t, w->student, in, ES_FILTER_CRNN);
     if (!z && !tp->net.alone)
         z = es_net_embed(t->net, w->student, feature_input(t, w->student, in->features, in->targets.n));
     struct outputs o = {0};
@@ -305,8 +300,11 @@ static void run_pretrain(struct es_trainer *t, struct workspace *w, struct es_le
     const struct es_trainer_params *tp = &t->tp;
     bool dry = es_tape_dry(w->student), clip = tp->pretrain_weak > 0.0;
     double lambda = tp->pretrain_lambda;
-    if (!dry) pretrain_targets(t, &in->targets);
-    mix_features(t, in, dry);
+    if (!dry) {
+        train_augment_before(tp, in, t->mix_scratch);
+        pretrain_targets(t, &in->targets);
+        train_augment_after(tp, in, t->mix_scratch);
+    }
     lap(t, ES_TIME_AUGMENT);
     struct es_head_out o;
     struct es_tensor *x = feature_input(t, w->student, in->features, in->targets.n);

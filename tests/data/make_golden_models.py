@@ -23,6 +23,7 @@ WANTED = {
                      "cfg/.*", "aap_cg/.*", "nearest_exact_cg_nowrapper/.*"],
     "trajectory.h5": ["-.*_fp32", "batch_sizes", "in/step./(sed_mel|pt_feats_(atst|fpasst|beats)|labels|valid_class_mask|pseudo_strong_btc)",
                       "atst_(mt|ict|stage1)/.*", "fpasst_(mt|ict)/.*", "beats_(mt|ict)/.*"],
+    "augment.h5": ["(mixup_strong|mixup_weak|mixstyle_pt|filt_aug_(4bands|narrow)|freq_warp_(b|min)|frame_shift|time_mask_b|wavmix_a|gain|dir_.*)/.*"],
     "losses.h5": ["batch_sizes", "bce_edge/.*", "s1_paper_nomask_ssl/.*", "s2_ict_joint_exclude_maestro_weak/.*",
                   "s2_mt_paper_step1000/.*"],
     "bigru.h5": [".*"],

@@ -1,5 +1,5 @@
 /* RANKS 1 2 4
- * TIMEOUT 120
+ * TIMEOUT 240
  * A training step is the same on any number of ranks. The ranks of this job split into groups of 1, 2 and 4;
  * every group trains the same tiny models (pre-training, stage 1, stage 2 with dropout and interpolation
  * consistency) and all groups must end with the same bits: student, teacher, moments, every leaf's losses.
@@ -40,6 +40,8 @@ struct source {
     float labels[B * K * FRAMES], weak[B * K], pseudo_label[B * K * FRAMES];
     uint8_t mask[B * K];
     struct es_mix_call mix[3];
+    struct es_plan *plan; /* of the augmentations; NULL: none */
+    struct es_leaf_plan leaf_plan;
 };
 
 static void draw_mix(struct es_rng *r, struct es_mix_call *m, int begin, int end) {
@@ -94,7 +96,42 @@ static int give(void *ctx, int64_t step, int leaf, struct es_leaf_input *out, st
                                        .n_mix = mixup ? s->pretrain ? 1 : 3 : 0,
                                        .mix = s->mix};
     memcpy(out->targets.first, first, sizeof first);
+    if (s->plan) {
+        es_plan_leaf(s->plan, step, leaf, &s->leaf_plan);
+        out->augment = &s->leaf_plan.augment;
+    }
     return 0;
+}
+
+/* Draws of all augmentations of mels, often. */
+static void open_plan(struct source *s, const struct es_trainer_params *tp) {
+    bool pretrain = tp->phase == ES_PHASE_PRETRAIN;
+    struct es_plan_params pp = {.seed = s->seed, .n_sets = pretrain ? 1 : ES_N_SETS, .leaves = tp->leaves};
+    for (int i = 0; i < pp.n_sets; i++) {
+        pp.size[i] = pretrain ? B : first[i + 1] - first[i];
+        pp.n_clips[i] = pp.size[i] * tp->leaves * N_STEPS;
+    }
+    pp.augment = (struct es_augment_params){.shift = true,
+                                            .mask = true,
+                                            .mask_set = {pretrain, true, true},
+                                            .mask_min = 0.1,
+                                            .mask_max = 0.6,
+                                            .style_p = 0.7,
+                                            .style_alpha = 0.3,
+                                            .style_joint = true,
+                                            .warp_p = tp->phase == ES_PHASE_STAGE1 ? 0 : 0.7,
+                                            .warp_min = 0.6,
+                                            .filter_p = 0.7,
+                                            .filter_db = 6,
+                                            .bands_min = 3,
+                                            .bands_max = 5,
+                                            .band_width = 2,
+                                            .teacher_filter = tp->phase == ES_PHASE_STAGE1,
+                                            .feature_filter = tp->phase != ES_PHASE_STAGE1,
+                                            .label_frames = FRAMES,
+                                            .crnn_mels = pretrain ? 0 : MELS,
+                                            .feature_mels = MELS};
+    ES_ASSERT(es_plan_new(&s->plan, &pp, NULL) == 0);
 }
 
 /* ---- the model */
@@ -117,6 +154,7 @@ static struct es_trainer_params settings(enum es_arch arch, enum es_phase phase,
                                    .feature_frames = FEATURE_FRAMES,
                                    .frozen_block = 3,
                                    .pseudo = true,
+                                   .shift_range = 0.2,
                                    .seed = 11};
     es_net_config_published(&tp.net, arch);
     struct es_transformer_config *tc = &tp.net.transformer;
@@ -466,23 +504,26 @@ int main(int argc, char **argv) {
         enum es_arch arch;
         enum es_phase phase;
         int leaves;
-        bool ict;
+        bool ict, augment;
     } cases[] = {
-        {"pretrain, 8 leaves", ES_ARCH_ATST, ES_PHASE_PRETRAIN, 8, false},
-        {"stage1, 8 leaves", ES_ARCH_ATST, ES_PHASE_STAGE1, 8, false},
-        {"stage1, 5 leaves", ES_ARCH_ATST, ES_PHASE_STAGE1, 5, false},
-        {"stage1, 2 leaves", ES_ARCH_ATST, ES_PHASE_STAGE1, 2, false},
-        {"stage1, 1 leaf", ES_ARCH_ATST, ES_PHASE_STAGE1, 1, false},
-        {"stage2, 8 leaves", ES_ARCH_ATST, ES_PHASE_STAGE2, 8, true},
-        {"stage2, 5 leaves", ES_ARCH_ATST, ES_PHASE_STAGE2, 5, true},
+        {"pretrain, 8 leaves", ES_ARCH_ATST, ES_PHASE_PRETRAIN, 8, false, false},
+        {"stage1, 8 leaves", ES_ARCH_ATST, ES_PHASE_STAGE1, 8, false, false},
+        {"stage1, 5 leaves", ES_ARCH_ATST, ES_PHASE_STAGE1, 5, false, false},
+        {"stage1, 2 leaves", ES_ARCH_ATST, ES_PHASE_STAGE1, 2, false, false},
+        {"stage1, 1 leaf", ES_ARCH_ATST, ES_PHASE_STAGE1, 1, false, false},
+        {"stage2, 8 leaves", ES_ARCH_ATST, ES_PHASE_STAGE2, 8, true, false},
+        {"stage2, 5 leaves", ES_ARCH_ATST, ES_PHASE_STAGE2, 5, true, false},
         /* its table of positions is longer than the clips: every forward pass in training draws an offset */
-        {"fpasst pretrain", ES_ARCH_FPASST, ES_PHASE_PRETRAIN, 4, false},
-        {"fpasst stage1", ES_ARCH_FPASST, ES_PHASE_STAGE1, 4, false},
-        {"fpasst stage2", ES_ARCH_FPASST, ES_PHASE_STAGE2, 4, true},
+        {"fpasst pretrain", ES_ARCH_FPASST, ES_PHASE_PRETRAIN, 4, false, false},
+        {"fpasst stage1", ES_ARCH_FPASST, ES_PHASE_STAGE1, 4, false, false},
+        {"fpasst stage2", ES_ARCH_FPASST, ES_PHASE_STAGE2, 4, true, false},
         /* every dropout of its own, and blocks left out that differ from leaf to leaf */
-        {"beats pretrain", ES_ARCH_BEATS, ES_PHASE_PRETRAIN, 4, false},
-        {"beats stage1", ES_ARCH_BEATS, ES_PHASE_STAGE1, 4, false},
-        {"beats stage2", ES_ARCH_BEATS, ES_PHASE_STAGE2, 4, true}};
+        {"beats pretrain", ES_ARCH_BEATS, ES_PHASE_PRETRAIN, 4, false, false},
+        {"beats stage1", ES_ARCH_BEATS, ES_PHASE_STAGE1, 4, false, false},
+        {"beats stage2", ES_ARCH_BEATS, ES_PHASE_STAGE2, 4, true, false},
+        {"augmented pretrain", ES_ARCH_ATST, ES_PHASE_PRETRAIN, 4, false, true},
+        {"augmented stage1", ES_ARCH_ATST, ES_PHASE_STAGE1, 4, false, true},
+        {"augmented stage2", ES_ARCH_ATST, ES_PHASE_STAGE2, 4, true, true}};
     struct es_comm *world = NULL;
     struct es_err err = {0};
     if (es_comm_init_all(&world, &argc, &argv, &err) < 0) return err.code;
@@ -495,7 +536,14 @@ int main(int argc, char **argv) {
         struct es_trainer_params tp =
             settings(cases[i].arch, cases[i].phase, cases[i].leaves, cases[i].ict, 0.2);
         struct result good, other;
+        if (cases[i].augment) open_plan(s, &tp);
         invariant(world, cases[i].name, &tp, s, &good);
+        if (cases[i].augment) { /* without: other numbers */
+            es_plan_free(&s->plan);
+            train(world, &tp, s, good.bucket, &other);
+            ES_ASSERT(other.leaves != good.leaves && other.student != good.student);
+            continue;
+        }
         if (es_comm_size(world) <= tp.leaves || tp.phase == ES_PHASE_STAGE1) failures(world, &tp, s, &good);
         refused(world, tp);
         /* none of this is a constant: another seed and no dropout give other numbers */

@@ -300,6 +300,7 @@ static void digest_says_same_experiment(void **state) {
         if (key[i].range && strcmp(key[i].range, "0..<1") == 0) other = "0.25";
         if (strncmp(key[i].name, "demo.maestro_s", 14) == 0) other = "11";
         if (strncmp(key[i].name, "crnn.", 5) == 0 && key[i].type == ES_CONFIG_INTS) other = "3,3,3,3,3,3,3";
+        if (key[i].count == 2) other = "2,4";
         if (key[i].count == 5) other = "1,2,3,4,5";
         if (key[i].count == 27) other = "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1";
         if (key[i].choices) other = strchr(key[i].choices, '|') + 1; /* the last of them, or the first */
@@ -447,6 +448,10 @@ static void every_error(void **state) {
         {"crnn: {filters: [1, 2]}\n",
          "x.yaml:1: crnn.filters: got 2 blocks with 7 crnn.pool_time and 7 crnn.pool_freq, want as many"},
         {"model: {heads: 7}\n", "x.yaml:1: model.heads: got 7, want a divisor of model.dim 768"},
+        {"augment: {filter_bands: [5, 3]}\n",
+         "x.yaml:1: augment.filter_bands: got [5, 3], want the fewer first"},
+        {"augment: {time_mask_min: 0.5}\n",
+         "x.yaml:1: augment.time_mask_min: got 0.5, want at most augment.time_mask_max 0.3"},
         {"demo: {snr_min_db: 20}\n", "x.yaml:1: demo.snr_min_db: got 20, want at most demo.snr_max_db 12"},
         {"train: {precision: bf16}\n", "x.yaml:1: train.precision: bf16 is not yet available, want fp32"},
         {"phase: pretrain\nloss: {weak: 3}\n", "x.yaml:2: loss.weak: not used with phase pretrain; remove "

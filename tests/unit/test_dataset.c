@@ -10,9 +10,12 @@
 #include <math.h>
 #include <string.h>
 
+#include "earshot/audio.h"
+#include "earshot/convolve.h"
 #include "earshot/dataset.h"
 #include "earshot/fault.h"
 #include "earshot/mem.h"
+#include "earshot/resample.h"
 #include "earshot/predictions.h"
 
 #include "io_help.h"
@@ -403,6 +406,60 @@ static void mixing(void **state) {
     close_now(&o);
 }
 
+/* Impulse response, then gain: files in any rate and number of channels, the wave convolved with them as defined. */
+static void device(void **state) {
+    (void)state;
+    struct open o;
+    struct es_err err = {0};
+    char path[3][512];
+    int16_t pcm[2 * 901];
+    uint64_t none;
+    prepare_open(&o);
+    none = digest(&o);
+    for (int i = 0; i < 2 * 901; i++) pcm[i] = (int16_t)((i * 7919 % 2001 - 1000) * exp(-i / 200.0) * 20);
+    assert_int_equal(es_audio_write(help_path(path[0], dir, "mono.wav"), pcm, 300, 1, 16000, NULL), 0);
+    assert_int_equal(es_audio_write(help_path(path[1], dir, "stereo.wav"), pcm, 901, 2, 44100, NULL), 0);
+    help_path(path[2], dir, "none.wav");
+    const char *const files[3] = {path[0], path[1], path[2]};
+    o.p.dir = files;
+    o.p.n_dir = 2;
+    assert_true(digest(&o) != none);
+    open_now(&o);
+    o.leaf.convolve = es_alloc(es_dataset_convolve_floats(o.d), sizeof(float), NULL);
+    assert_non_null(o.leaf.convolve);
+    static double want[SAMPLES];
+    static float x[SAMPLES];
+    for (int k = 0; k < 2; k++) {
+        float *h = NULL, *mono = NULL;
+        int64_t n, n_h;
+        struct es_audio_info info;
+        assert_int_equal(es_audio_read(files[k], 0, -1, &mono, &n, &info, NULL), 0);
+        assert_int_equal(es_resample_kaiser(mono, n, info.rate_hz, 16000, &h, &n_h, NULL), 0);
+        for (int64_t i = 0; i < SAMPLES; i++) x[i] = (float)sample(3, i) / 32768;
+        es_convolve_ref(x, SAMPLES, h, n_h, n_h - 1 - n_h / 2, want);
+        struct es_leaf_plan p = one(ES_SET_R, 0, -1, 1);
+        p.dir[0] = k;
+        p.gain_db[0] = -6;
+        assert_int_equal(es_dataset_read_leaf(o.d, 3, &p, &o.leaf, &err), 0);
+        double worst = 0, max = 0, factor = pow(10, -0.3);
+        for (int64_t i = 0; i < SAMPLES; i++) {
+            worst = fmax(worst, fabs((double)o.leaf.wave[i] - factor * want[i]));
+            max = fmax(max, fabs(want[i]));
+        }
+        if (!(max > 0.01 && worst < 2e-6 * max)) fail_msg("%d: error %g of %g", k, worst, max);
+        es_free(&h);
+        es_free(&mono);
+    }
+    struct es_leaf_plan p = one(ES_SET_R, 0, -1, 1); /* -1: as it is */
+    p.dir[0] = -1;
+    assert_int_equal(es_dataset_read_leaf(o.d, 3, &p, &o.leaf, &err), 0);
+    assert_memory_equal(o.leaf.wave, x, sizeof x);
+    es_free(&o.leaf.convolve);
+    close_now(&o);
+    o.p.n_dir = 3;
+    help_failed(try_open(&o, &err), &err, ES_EIO, "augment.dir_files", "none.wav");
+}
+
 static void pseudo_files(void **state) {
     (void)state;
     struct open o;
@@ -530,10 +587,11 @@ int main(int argc, char **argv) {
     if (es_comm_init_all(&comm, &argc, &argv, &err) < 0) return 1;
     help_dir(NULL, "dataset", dir);
     write_store(help_path(path, dir, "a.h5"));
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sets),           cmocka_unit_test(exclusion), cmocka_unit_test(clips),
-        cmocka_unit_test(crop),           cmocka_unit_test(mixing),    cmocka_unit_test(pseudo_files),
-        cmocka_unit_test(no_desed_alias), cmocka_unit_test(loader),    cmocka_unit_test(loader_error)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(sets),         cmocka_unit_test(exclusion),
+                                       cmocka_unit_test(clips),        cmocka_unit_test(crop),
+                                       cmocka_unit_test(mixing),       cmocka_unit_test(device),
+                                       cmocka_unit_test(pseudo_files), cmocka_unit_test(no_desed_alias),
+                                       cmocka_unit_test(loader),       cmocka_unit_test(loader_error)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     help_dir_end(NULL, dir);
     es_comm_fini_all(&comm);
