@@ -1,5 +1,6 @@
 /* Configurations: YAML, the table of keys, the rules between them. What is accepted and written is read again to the same digest. */
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "earshot/config.h"
@@ -11,7 +12,10 @@ static void again(const struct es_config *first, struct es_err *err) {
     struct es_config *cfg = NULL;
     char *yaml = NULL;
     if (es_config_to_yaml(first, &yaml, err) == 0 && es_config_new(&cfg, err) == 0) {
-        ES_ASSERT(es_config_load_text(cfg, "again", yaml, err) == 0 && es_config_finish(cfg, err) == 0);
+        if (es_config_load_text(cfg, "again", yaml, err) < 0 || es_config_finish(cfg, err) < 0) {
+            fprintf(stderr, "%s\n", err->msg);
+            __builtin_trap(); /* libFuzzer keeps the input */
+        }
         ES_ASSERT(es_config_digest(cfg) == es_config_digest(first));
     }
     es_config_free(&cfg);
