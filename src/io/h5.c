@@ -140,7 +140,8 @@ int es_h5_open(struct es_h5 **f, const char *path, const char *kind, int version
     ES_GO(check_readable(path, err));
     if (es_fault_hit("h5open")) ES_GO(es_err_set(err, ES_EIO, "%s: cannot open (injected fault)", path));
     hid_t fapl = access_new(*f);
-    H5Pset_libver_bounds(fapl, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST); /* what others wrote may be newer than what we write */
+    H5Pset_libver_bounds(fapl, H5F_LIBVER_EARLIEST,
+                         H5F_LIBVER_LATEST); /* what others wrote may be newer than what we write */
     (*f)->file = H5Fopen(path, H5F_ACC_RDONLY, fapl);
     H5Pclose(fapl);
     if ((*f)->file < 0)
