@@ -1,6 +1,6 @@
 /* The augmentations of a leaf's mels and targets in the published order (spec/training.md 3.1). Stage 1: shift, mixup, mixstyle,
  * time mask, filters (the trainer's, of student and teacher apart). Stage 2: shift, time mask; the teacher looks; mixup, mixstyle,
- * warp, filters. Pre-training: as stage 1, then filter and warp. */
+ * warp, filters. Pre-training: as stage 1, then filter and warp. Pre-training has no crnn mel, the CRNN alone no features. */
 #include "earshot/augment.h"
 
 #include "train_impl.h"
@@ -26,8 +26,9 @@ static void shift(const struct es_trainer_params *tp, struct es_leaf_input *in, 
     for (int i = 0; i < x->n; i++) {
         struct es_shift by =
             es_augment_shift(in->augment->shift_sigma[i] * sigma, POOLING, mel_frames, tp->feature_frames);
-        es_augment_roll(in->features + i * F * tp->feature_frames, F, tp->feature_frames, 1, by.features,
-                        scratch);
+        if (in->features)
+            es_augment_roll(in->features + i * F * tp->feature_frames, F, tp->feature_frames, 1, by.features,
+                            scratch);
         if (in->crnn)
             es_augment_roll(in->crnn + (int64_t)i * tp->net.crnn_mels * tp->crnn_frames, tp->net.crnn_mels,
                             tp->crnn_frames, 1, by.mel, scratch);
@@ -53,7 +54,9 @@ static void mask(const struct es_trainer_params *tp, struct es_leaf_input *in) {
     } else { /* the features are the mel of the public code */
         features = es_augment_mask_mel(a->mask_low, a->mask_width, POOLING, tp->feature_frames);
     }
-    es_augment_silence(in->features + first * F * tp->feature_frames, n * F, tp->feature_frames, 1, features);
+    if (in->features)
+        es_augment_silence(in->features + first * F * tp->feature_frames, n * F, tp->feature_frames, 1,
+                           features);
     es_augment_silence(x->labels + first * x->n_classes * x->n_frames, n * s.rows, x->n_frames, s.width,
                        labels);
 }
@@ -65,7 +68,7 @@ void train_augment_before(const struct es_trainer_params *tp, struct es_leaf_inp
 }
 
 static void warp(const struct es_trainer_params *tp, struct es_leaf_input *in, float *scratch) {
-    for (int k = 0; k < in->augment->n_warp; k++)
+    for (int k = 0; in->features && k < in->augment->n_warp; k++)
         es_augment_warp(&in->augment->warp[k], in->features, tp->net.transformer.n_mels, tp->feature_frames,
                         scratch);
 }
@@ -74,7 +77,9 @@ static void mixup(const struct es_trainer_params *tp, struct es_leaf_input *in, 
     for (int m = 0; in->targets.mixup && m < in->targets.n_mix; m++) {
         const struct es_mix_call *call = &in->targets.mix[m];
         if (in->crnn) es_mix_rows(call, in->crnn, (int64_t)tp->net.crnn_mels * tp->crnn_frames, scratch);
-        es_mix_rows(call, in->features, (int64_t)tp->net.transformer.n_mels * tp->feature_frames, scratch);
+        if (in->features)
+            es_mix_rows(call, in->features, (int64_t)tp->net.transformer.n_mels * tp->feature_frames,
+                        scratch);
     }
 }
 
@@ -87,13 +92,13 @@ void train_augment_after(const struct es_trainer_params *tp, struct es_leaf_inpu
         if (in->crnn)
             es_augment_mixstyle(&a->style[ES_MEL_CRNN][k], in->crnn, tp->net.crnn_mels, tp->crnn_frames,
                                 scratch);
-        es_augment_mixstyle(&a->style[ES_MEL_FEATURES][k], in->features, F, T, scratch);
+        if (in->features) es_augment_mixstyle(&a->style[ES_MEL_FEATURES][k], in->features, F, T, scratch);
     }
     if (tp->phase == ES_PHASE_STAGE2)
         warp(tp, in, scratch);
     else
         mask(tp, in);
-    es_augment_filter(&a->filter[ES_FILTER_FEATURES], in->features, in->features, F, T);
+    if (in->features) es_augment_filter(&a->filter[ES_FILTER_FEATURES], in->features, in->features, F, T);
     if (tp->phase == ES_PHASE_PRETRAIN) warp(tp, in, scratch);
 }
 
