@@ -63,7 +63,6 @@ if [ $all = 1 ]; then
     step "build clang" build clang
     step format bash tests/lint/format.sh
     step lint bash tests/lint/lint.sh
-    step clang-tidy /usr/bin/python3 tests/lint/tidy.py
     step "build asan" build asan
     # without the scripts: they run Python or the program's start, whose signals race with a slow start
     suite asan -L 'unit|golden|mpi' -E 'test_run_cli|test_analysis|test_baseline|quickstart_dry|dry_run|test_layers'

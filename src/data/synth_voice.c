@@ -267,7 +267,7 @@ void sy_birds(struct es_synth *s, float *x, int n) {
     for (int b = 0; b < birds; b++) {
         struct {
             float from_hz, to_hz, len_s, trill_hz;
-        } syllable[5];
+        } syllable[5] = {{0}};
         const int m = 1 + (int)es_rng_below(&s->id, 5);
         const float home_hz = sy_id(s, 2300, 5200), gap_s = sy_id(s, 0.02, 0.1), rest_s = sy_id(s, 0.1, 0.7);
         for (int i = 0; i < m; i++) {

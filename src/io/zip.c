@@ -118,7 +118,7 @@ static int read_entry(struct zip *z, const uint8_t *d, size_t left, size_t *used
 }
 
 int zip_open(struct zip **out, const struct input *in, struct es_err *err) {
-    struct end end;
+    struct end end = {0};
     uint8_t *d = NULL;
     struct zip *z = *out = es_alloc(1, sizeof *z, err);
     if (!z) return -ES_EIO;
@@ -131,7 +131,7 @@ int zip_open(struct zip **out, const struct input *in, struct es_err *err) {
     d = es_alloc((size_t)end.bytes, 1, err);
     if (!z->entry || !d) ES_GO(-ES_EIO);
     ES_GO(input_read(in, end.offset, end.bytes, d, err));
-    for (size_t at = 0, used; z->n < end.n; at += used)
+    for (size_t at = 0, used = 0; z->n < end.n; at += used)
         ES_GO(read_entry(z, d + at, (size_t)end.bytes - at, &used, err));
 done:
     es_free(&d);
