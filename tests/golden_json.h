@@ -12,6 +12,8 @@
 
 #include "earshot/mem.h"
 
+#include "read_file.h"
+
 enum js_type { JS_NULL, JS_BOOL, JS_NUMBER, JS_STRING, JS_ARRAY, JS_OBJECT };
 
 struct js {
@@ -140,23 +142,11 @@ static inline struct js *js_open(struct js_doc *d, const char *path) {
         f = popen(command, "r");
         ES_ASSERT(f);
     }
-    size_t cap = 1 << 16, n = 0;
-    d->text = es_alloc(cap, 1, NULL);
-    for (size_t got; (got = fread(d->text + n, 1, cap - n - 1, f)) > 0;) {
-        n += got;
-        if (n + 1 < cap) continue;
-        char *more = es_alloc(2 * cap, 1, NULL);
-        ES_ASSERT(more);
-        memcpy(more, d->text, n);
-        es_free(&d->text);
-        d->text = more;
-        cap *= 2;
-    }
+    d->text = test_read_all(f, NULL);
     if (len > 3 && strcmp(path + len - 3, ".gz") == 0)
         ES_ASSERT(pclose(f) == 0);
     else
         fclose(f);
-    d->text[n] = 0;
     d->at = d->text;
     d->root = js_parse(d);
     ES_ASSERT(*js_space(d->at) == 0);

@@ -1,4 +1,4 @@
-/* JSON. Input: es_json_read, at the end of this file. Output: a writer without a tree. Values come in order; a misplaced call (a value without key in an
+/* JSON. Output: a writer without a tree; input: es_json_read, at the end. Values come in order; a misplaced call (a value without key in an
  * object, an end that does not match) is a bug.
  *
  *   struct es_json *j = NULL;
@@ -52,7 +52,8 @@ void es_json_put_string(struct es_json *j, const char *key, const char *s);
 void es_json_quote(struct es_text *t, const char *s);
 
 /* One JSON text (RFC 8259, UTF-8) as a tree in heap. name stands for the text in messages: "name: JSON: byte 17: ...".
- * Nesting beyond 32 and anything behind the value: ES_EDATA. A key given twice is kept twice (es_value_get gives the last). Numbers without point and exponent that fit are INT. */
+ * Nesting beyond 32 and anything behind the value: ES_EDATA. A key given twice is kept twice (es_value_get gives the last).
+ * Numbers without point and exponent that fit are INT. */
 int es_json_read(struct es_values *heap, const char *text, size_t n, const char *name, struct es_value **root,
                  struct es_err *err);
 

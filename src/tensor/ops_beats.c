@@ -4,19 +4,8 @@
 
 #include "earshot/kernels.h"
 #include "earshot/kernels_beats.h"
-#include "earshot/ops.h"
 
-/* A gradient that may be absent (p NULL) and is written or added to. */
-struct grad {
-    float *p;
-    bool add;
-};
-
-static struct grad grad_of(struct es_tape *t, struct es_tensor *x) {
-    float beta = 0;
-    float *p = es_tape_grad(t, x, &beta);
-    return (struct grad){p, beta != 0.0f};
-}
+#include "ops_impl.h"
 
 /* ---- sums and scales */
 struct scale_add {

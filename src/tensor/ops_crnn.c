@@ -1,19 +1,8 @@
 /* Operations of the CRNN on the tape: shapes, memory and gradients around the kernels of kernels_crnn.h. A
  * dry tape asks for the same memory and runs no kernel. */
 #include "earshot/kernels_crnn.h"
-#include "earshot/ops.h"
 
-/* A gradient that may be absent (p NULL) and is written or added to. */
-struct grad {
-    float *p;
-    bool add;
-};
-
-static struct grad grad_of(struct es_tape *t, struct es_tensor *x) {
-    float beta = 0;
-    float *p = es_tape_grad(t, x, &beta);
-    return (struct grad){p, beta != 0.0f};
-}
+#include "ops_impl.h"
 
 static struct es_tensor *output(struct es_tape *t, const char *name, int ndim, int64_t a, int64_t b,
                                 int64_t c, int64_t d) {

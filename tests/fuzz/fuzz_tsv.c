@@ -1,11 +1,10 @@
 /* Label tables. The reader wants a path: the bytes go through a file. */
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
 
 #include "earshot/mem.h"
 #include "earshot/tsv.h"
+
+#include "fuzz_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -24,16 +23,10 @@ static void read_table(const char *path, unsigned flags) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
-    char path[] = "/dev/shm/earshot-fuzz-XXXXXX";
-    int fd = mkstemp(path);
-    FILE *f = fd >= 0 ? fdopen(fd, "wb") : NULL;
-    if (!f) return 0;
-    size_t put = fwrite(data, 1, n, f);
-    fclose(f);
-    if (put == n) {
-        read_table(path, 0);
-        read_table(path, ES_TSV_NO_HEADER);
-    }
+    char path[512];
+    if (!fuzz_file(path, data, n)) return 0;
+    read_table(path, 0);
+    read_table(path, ES_TSV_NO_HEADER);
     unlink(path);
     ES_ASSERT(es_mem_live_blocks() == 0);
     return 0;

@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 minutes=${1:-1}
+[ -n "${TMPDIR-}" ] || [ ! -w /dev/shm ] || export TMPDIR=/dev/shm # targets write small files
 shift || true
 targets=("$@")
 [ ${#targets[@]} -gt 0 ] || targets=(tensorfile pickle json tsv config)

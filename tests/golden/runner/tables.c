@@ -3,6 +3,8 @@
 
 #include "runner.h"
 
+#include "read_file.h"
+
 enum { FILE_COL, GROUP, KEY, VALUE, DATASET = 2, CRITERION = 3 };
 
 static int table_open(struct rn_table *t, const char *dir, const char *name, int n_columns,
@@ -11,21 +13,9 @@ static int table_open(struct rn_table *t, const char *dir, const char *name, int
     snprintf(path, sizeof path, "%s/%s", dir, name);
     FILE *f = fopen(path, "rb");
     if (!f) return es_err_set(err, ES_EIO, "%s: cannot be read", path);
-    size_t cap = 1 << 16, n = 0;
-    t->text = es_alloc(cap, 1, NULL);
-    ES_ASSERT(t->text);
-    for (size_t got; (got = fread(t->text + n, 1, cap - n - 1, f)) > 0;) {
-        n += got;
-        if (n + 1 < cap) continue;
-        char *more = es_alloc(2 * cap, 1, NULL);
-        ES_ASSERT(more);
-        memcpy(more, t->text, n);
-        es_free(&t->text);
-        t->text = more;
-        cap *= 2;
-    }
+    size_t n;
+    t->text = test_read_all(f, &n);
     fclose(f);
-    t->text[n] = 0;
     int lines = 1;
     for (size_t i = 0; i < n; i++) lines += t->text[i] == '\n';
     t->row = es_alloc((size_t)lines, sizeof *t->row, NULL);
