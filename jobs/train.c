@@ -4,13 +4,15 @@
 #include <math.h>
 
 #include "earshot/hash.h"
-#include "jobs.h"
+#include "train_check.h"
 
 int es_job_train(struct es_run *run, struct es_err *err) {
     struct es_train_options o = {.resume = es_run_option(run, "resume"),
-                                 .init_only = es_run_flag(run, "init-only"),
-                                 .check = es_run_check(run)};
+                                 .init_only = es_run_flag(run, "init-only")};
     struct es_train_summary s = {0};
+    if (es_run_check(run)) return train_check_all(run, err);
+    if (es_run_flag(run, "set-sizes") || es_run_flag(run, "gflops"))
+        return es_err_set(err, ES_EUSAGE, "--set-sizes, --gflops: want --check with them");
     int rc = es_train_all(es_run_comm(run), es_run_config(run), &o, &s, err);
     if (rc < 0) return rc;
     char digest[17];
@@ -40,12 +42,18 @@ static const struct es_job_option options[] = {
     {"resume", "WHAT",
      "auto (default): from run.dir's last checkpoint when there is one; never; or a checkpoint", NULL, false},
     {"init-only", NULL, "write the initial checkpoint (step 0) and stop: an untrained model", NULL, false},
+    {"set-sizes", "FILE",
+     "with --check: clips of each set, YAML (configs/data/published-sizes.yaml); no store is read", NULL,
+     false},
+    {"gflops", "G", "with --check: GFLOP/s of matrix products a rank sustains (bench step); default 100",
+     NULL, false},
     {NULL, NULL, NULL, NULL, false}};
 
 const struct es_job_spec es_job_train_spec = {
     .name = "train",
     .purpose = "train one phase: pre-training, stage 1 or stage 2",
-    .synopsis = "--config run.yaml [--resume auto|never|FILE] [--set key=value]...",
+    .synopsis =
+        "--config run.yaml [--resume auto|never|FILE] [--set key=value]... [--check [--set-sizes FILE]]",
     .options = options,
     .needs_config = true,
     .long_running = true,

@@ -79,6 +79,16 @@ int es_trainer_new_all(struct es_trainer **t, const struct es_comm *c, const str
 void es_trainer_free_all(struct es_trainer **t);
 void es_trainer_report(const struct es_trainer *t); /* the memory plan, to the log */
 int64_t es_trainer_bytes(const struct es_trainer *t);
+/* What a trainer would be: nothing big is allocated, no other rank is needed. bytes of a rank: parameters (student, teacher),
+ * gradients and moments at P = 1 << i ranks, activations of a leaf; input buffers are not in it. */
+struct es_trainer_size {
+    int64_t parameters, trainable;                /* elements of one network */
+    int64_t fixed_bytes, leaf_bytes;              /* values of both networks; activations, pools, scratch */
+    int64_t gradient_bytes[16], moment_bytes[16]; /* at 1 << i ranks */
+};
+int es_trainer_size(const struct es_trainer_params *tp, struct es_trainer_size *out, struct es_err *err);
+/* Matrix-product operations of one leaf: forward 1, backward 2, teacher 1. *frozen: the part that ranks share in stage 1. */
+double es_trainer_leaf_flops(const struct es_trainer_params *tp, double *frozen);
 
 const struct es_net *es_trainer_net(const struct es_trainer *t);
 struct es_params *es_trainer_student(struct es_trainer *t);

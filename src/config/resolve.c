@@ -135,11 +135,13 @@ static int read_level(const char *path, const char *from, struct stat seen[MAX_L
                              "%s: extends: a circle: this file extends itself through %d files", path,
                              level - i));
     ES_GO(es_config_yaml_extends(path, text.s ? text.s : "", text.n, &extends, err));
-    if (extends.n > 0) {
-        ES_GO(beside(path, extends.s, base, err));
+    for (size_t at = 0; at < extends.n; at += strlen(extends.s + at) + 1) {
+        ES_GO(beside(path, extends.s + at, base, err));
         ES_GO(read_level(base, path, seen, level + 1, out, err));
     }
     pack(out, path, &text);
+    if (out->n > 4 * MAX_BYTES) /* lists may name files many times */
+        ES_GO(es_err_set(err, ES_EUSAGE, "%s: extends: more than 4 MB in all", path));
     rc = es_text_check(out, err);
 done:
     es_text_free(&extends);

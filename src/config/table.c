@@ -137,10 +137,23 @@ static const struct es_config_key table[] = {
         "weight of the distillation loss; the labels get the rest (published students: 0.9)", .range = "0..1",
         PRETRAIN),
     ROW(PATH, "pretrain.pseudo", "", "predictions of the ensemble to distil from", PRETRAIN),
-    ROW(CHOICE, "pretrain.sampler", "shuffle", "a permutation of all clips, or clips of rare classes first",
+    ROW(CHOICE, "pretrain.sampler", "shuffle",
+        "a permutation of all clips, or drawn by weight without replacement: clips of rare classes come "
+        "first "
+        "and are sure to come (weights of PretrainedSED's --use_balanced_sampler)",
         .choices = "shuffle|balanced", PRETRAIN),
     ROW(INT, "pretrain.epoch_clips", "100000", "clips of an epoch", .range = ">=1", .unit = "clips",
         PRETRAIN),
+    ROW(INT, "pretrain.classes", "0",
+        "classes the stores must have (PretrainedSED: 447, cpjku: 456); 0: any number", .range = "0..65535",
+        PRETRAIN),
+    ROW(CHOICE, "pretrain.validation", "pretrainedsed",
+        "pretrainedsed: PSDS1 of logits, mean over classes; cpjku: PSDS1 of probabilities plus partial "
+        "AUROC, "
+        "clips taken as 10 s long",
+        .choices = "pretrainedsed|cpjku", PRETRAIN),
+    ROW(INT, "pretrain.median_frames", "9", "median filter at validation, all classes (cpjku: 12)",
+        .range = "1..250", .unit = "frames", PRETRAIN),
     ROW(INT, "pretrain.batch", "32", "clips of a leaf (published: 256 a step, here 8 leaves)",
         .range = "1..4096", .unit = "clips", PRETRAIN),
 
@@ -152,7 +165,11 @@ static const struct es_config_key table[] = {
         "(stage 2: 7, 5, 5, 9, 9)",
         .range = "0..1024", .count = 5, .unit = "clips", STAGES),
     ROW(PATHS, "data.validation_stores", "[]", "corpus stores to validate on; empty: data.stores", ANY),
-    ROW(PATHS, "data.pseudo", "[]", "prediction files with pseudo-labels", STAGES),
+    ROW(PATHS, "data.pseudo", "[]",
+        "prediction files with pseudo-labels, or folders of them: the first file that knows a clip's name "
+        "serves it; files named as published (synth_train, strong_train, external_strong_train, weak_train, "
+        "unlabeled_train, maestro_real_train, ...) serve clips of that subset alone",
+        STAGES),
     ROW(BOOL, "data.desed_alias", "true",
         "DESED's Dishes and Speech are MAESTRO's \"cutlery and dishes\" and \"people talking\", too", STAGES),
     ROW(INT, "data.epoch_steps", "0", "steps of an epoch; 0: until the smallest subset is used up",
@@ -169,6 +186,10 @@ static const struct es_config_key table[] = {
         .choices = "fp32|bf16"),
     ROW(INT, "train.validate_every", "10", "validate after every so many epochs; 0: never",
         .range = "0..1000000", .unit = "epochs"),
+    ROW(BOOL, "train.validate_teacher", "true", "validate the teacher, too; the student's scores decide",
+        STAGES),
+    ROW(BOOL, "train.test", "true",
+        "after the last step score the best checkpoint on the test sets of the validation stores", STAGES),
     ROW(DOUBLE, "train.clip_norm", "0", "largest norm of the gradient; 0: not clipped (pre-training: 0.5)",
         .range = ">=0"),
     ROW(INT, "train.frozen_block", "4",
@@ -193,7 +214,9 @@ static const struct es_config_key table[] = {
         "factor on the learning rate from a block to the one below it", .range = "0..1",
         .only = "phase=pretrain|stage2"),
     ROW(DOUBLE, "optimizer.weight_decay", "1e-2",
-        "decay of every trained parameter, biases and norms included (adamw)", .range = ">=0"),
+        "decay of every trained parameter, biases and norms included but in pre-training (adamw; adam has "
+        "none)",
+        .range = ">=0"),
     ROW(DOUBLE, "optimizer.beta1", "0.9", "decay of the gradient's first moment", .range = "0..<1"),
     ROW(DOUBLE, "optimizer.beta2", "0.999", "decay of the gradient's second moment", .range = "0..<1"),
     ROW(DOUBLE, "optimizer.eps", "1e-8", "added to the root of the second moment", .range = ">0"),
@@ -203,6 +226,13 @@ static const struct es_config_key table[] = {
     ROW(CHOICE, "schedule.kind", "cosine",
         "learning rate after the warm-up: down to 0 along a cosine, or constant",
         .choices = "cosine|constant"),
+    ROW(INT, "schedule.head_steps", "0",
+        "steps over which the head's rate goes in a straight line from optimizer.head_lr to "
+        "schedule.head_end_lr, "
+        "where it stays, whatever schedule.kind (cpjku: 5387); 0: the head follows the rest",
+        .range = "0..1000000000", .unit = "steps", PRETRAIN),
+    ROW(DOUBLE, "schedule.head_end_lr", "1e-5", "learning rate of the head from then on", .range = ">=0",
+        PRETRAIN),
 
     ROW(DOUBLE, "loss.maestro", "0.08", "weight of MAESTRO's strong labels (lambda 0)", .range = ">=0",
         STAGES),
@@ -249,7 +279,10 @@ static const struct es_config_key table[] = {
     ROW(DOUBLE, "augment.dir", "0",
         "probability that a clip's waveform is convolved with a device's impulse response (stage 2: 0.5)",
         .range = "0..1"),
-    ROW(PATHS, "augment.dir_files", "[]", "audio files with these impulse responses, of at most 10 s", ANY),
+    ROW(PATHS, "augment.dir_files", "[]",
+        "audio files with these impulse responses, of at most 10 s; of a folder all audio files below it, by "
+        "path",
+        ANY),
     ROW(INT, "augment.gain_db", "0", "a clip's gain is drawn from -this to this - 1 dB; 0: none",
         .range = "0..60", .unit = "dB"),
     ROW(DOUBLE, "augment.frame_shift", "0",
@@ -291,6 +324,11 @@ static const struct es_config_key table[] = {
         "fpasst's blocks 10 and 11 in the learning rate group of block 1 (public code), or "
         "each in its own",
         .choices = "published|fixed", .only = "model.arch=fpasst"),
+
+    ROW(CHOICE, "quirks.adamw_1d", "fixed",
+        "decay of biases and norms in pre-training with adamw: none, or 0.01 whatever optimizer.weight_decay "
+        "(PretrainedSED with --adamw)",
+        .choices = "fixed|published", PRETRAIN),
 
     ROW(DOUBLE, "metrics.flush_seconds", "30", "time between writes of the metrics file", .range = ">=0",
         .unit = "s", OUTSIDE),

@@ -128,16 +128,6 @@ static void settings(struct es_trainer_params *tp, const struct es_bench_step_pa
     tp->leaf_clips = tp->first[ES_N_SETS];
 }
 
-static double step_flops(const struct es_trainer_params *tp) {
-    double transformer = es_net_flops_transformer(&tp->net, tp->feature_frames);
-    double head = es_net_flops_head(&tp->net, tp->crnn_frames);
-    double clips = (double)tp->leaf_clips * tp->leaves;
-    if (tp->phase == ES_PHASE_PRETRAIN) return clips * 3 * (transformer + head);
-    if (tp->phase == ES_PHASE_STAGE1)
-        return clips * (transformer + 4 * head); /* one frozen pass; teacher 1, student 3 */
-    return clips * 4 * (transformer + head);
-}
-
 static int compare_doubles(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -269,7 +259,7 @@ int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params
     es_comm_bcast_all(c, &s, sizeof s, 0);
     es_comm_bcast_all(c, &out->peak_gflops_per_s, sizeof out->peak_gflops_per_s, 0);
     out->clips_per_s = (double)tp.leaf_clips * tp.leaves / s;
-    out->gemm_gflops_per_s = step_flops(&tp) / s * 1e-9;
+    out->gemm_gflops_per_s = es_trainer_leaf_flops(&tp, &(double){0}) * tp.leaves / s * 1e-9;
     out->mfu = out->gemm_gflops_per_s / out->peak_gflops_per_s;
     out->frontend_s = median(frontend, p->steps);
     out->peak_rss_bytes = es_comm_max_all(c, es_mem_peak_rss());

@@ -41,9 +41,7 @@ struct run {
 };
 
 static int make_trainer(struct run *r, struct es_err *err) {
-    struct es_plan_params pp;
-    train_plan_params(&pp, r->cfg, es_dataset_counts(r->data));
-    int rc = es_plan_new(&r->plan, &pp, err);
+    int rc = train_plan_new(&r->plan, r->cfg, r->data, err);
     if (rc == 0) {
         train_trainer_params(&r->tp, r->cfg, r->plan, es_dataset_classes(r->data));
         rc = train_input_shapes(&r->tp, err);
@@ -222,7 +220,7 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
     ES_GO(make_trainer(&r, err));
     summary->total_steps = r.tp.total_steps;
     summary->parameters = es_params_elements(es_trainer_student(r.trainer), false);
-    if (options->check || es_config_bool(cfg, "train.memory_plan_only")) goto done;
+    if (es_config_bool(cfg, "train.memory_plan_only")) goto done;
     ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? make_dir(r.dir, err) : 0, err));
     ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? train_open_log(r.dir, err) : 0, err));
     ES_GO(load(&r, err)); /* may refuse this configuration: only then it replaces the one in the folder */

@@ -81,8 +81,8 @@ void train_log_step(struct train_log *l, int64_t step, const struct es_step_repo
                     const struct es_trainer_params *tp) {
     struct es_err e = {0};
     double lr = 0;
-    for (int i = 0; i < tp->optim.n_groups; i++) lr = fmax(lr, tp->optim.lr[i]);
-    lr *= r->lr_factor;
+    for (int i = 0; i < tp->optim.n_groups; i++)
+        lr = fmax(lr, es_optim_lr(&tp->optim, i, step, r->lr_factor));
     for (int j = 0; j < l->leaves; j++)
         for (int k = 0; k < ES_N_TERMS; k++)
             l->leaf[j * ES_N_TERMS + k] =

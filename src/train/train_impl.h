@@ -11,6 +11,7 @@
 /* settings.c: from the configuration */
 enum es_phase train_phase(const struct es_config *cfg);
 void train_plan_params(struct es_plan_params *pp, const struct es_config *cfg, const int64_t *n_clips);
+int train_plan_new(struct es_plan **p, const struct es_config *cfg, struct es_dataset *d, struct es_err *err);
 void train_trainer_params(struct es_trainer_params *tp, const struct es_config *cfg,
                           const struct es_plan *plan, int pretrain_classes);
 int train_open_dataset_all(struct es_dataset **d, const struct es_comm *c, const struct es_config *cfg,

@@ -425,6 +425,45 @@ int64_t es_trainer_bytes(const struct es_trainer *t) {
            (int64_t)(t->planned[0] + t->planned[1] + t->planned[2]);
 }
 
+int es_trainer_size(const struct es_trainer_params *tp, struct es_trainer_size *out, struct es_err *err) {
+    struct es_trainer t = {.tp = *tp};
+    int rc = 0;
+    *out = (struct es_trainer_size){0};
+    ES_GO(es_params_new(&t.student, err));
+    ES_GO(es_net_new(&t.net, &t.tp.net, t.student, err));
+    es_net_freeze(t.net, t.student, tp->phase == ES_PHASE_STAGE1);
+    ES_GO(es_params_layout(t.student, err));
+    if (tp->phase != ES_PHASE_PRETRAIN) t.teacher = t.student; /* of one layout; a dry run touches no value */
+    ES_GO(plan_memory(&t, err));
+    int64_t n = es_params_n_trainable(t.student), values = es_params_n_values(t.student) * 4;
+    out->parameters = es_params_elements(t.student, false);
+    out->trainable = es_params_elements(t.student, true);
+    out->fixed_bytes = values * (t.teacher ? 2 : 1);
+    out->leaf_bytes = (int64_t)(t.planned[0] + t.planned[1] + t.planned[2]);
+    int slots = 1;
+    while (slots < tp->leaves) slots *= 2;
+    for (int i = 0; i < 16;
+         i++) { /* a rank's vectors of the binary counter, or half of one for the exchange */
+        int64_t ranks = (int64_t)1 << i, depth = 0;
+        while (ranks << depth < slots) depth++;
+        out->gradient_bytes[i] = 4 * n * (depth + 1) + (depth == 0 && ranks > 1 ? 2 * n : 0);
+        out->moment_bytes[i] = (8 * n + ranks - 1) / ranks;
+    }
+done:
+    es_net_free(&t.net);
+    es_params_free(&t.student);
+    return rc;
+}
+
+double es_trainer_leaf_flops(const struct es_trainer_params *tp, double *frozen) {
+    double transformer = es_net_flops_transformer(&tp->net, tp->feature_frames);
+    double head = es_net_flops_head(&tp->net, tp->crnn_frames), n = tp->leaf_clips;
+    *frozen = tp->phase == ES_PHASE_STAGE1 ? n * transformer : 0;
+    if (tp->phase == ES_PHASE_PRETRAIN) return n * 3 * (transformer + head);
+    if (tp->phase == ES_PHASE_STAGE1) return n * (transformer + 4 * head); /* teacher 1, student 3 */
+    return n * 4 * (transformer + head);
+}
+
 void es_trainer_report(const struct es_trainer *t) {
     int64_t values = es_params_n_values(t->student) * 4;
     es_log(ES_LOG_INFO,

@@ -231,6 +231,25 @@ static void precedence(void **state) {
     es_config_free(&cfg);
 }
 
+/* A list: in its order, each with what it extends itself; the file's own values come last. */
+static void extends_list(void **state) {
+    (void)state;
+    mkdir("sub", 0777);
+    put("deep.yaml", "train: {epochs: 1, leaves: 1, validate_every: 1}\n");
+    put("sub/first.yaml", "extends: ../deep.yaml\ntrain: {leaves: 2, validate_every: 2}\n");
+    put("second.yaml", "train: {validate_every: 3}\nrun: {seed: 3}\n");
+    put("x.yaml", "extends: [sub/first.yaml, \"${ES_TEST_NONE:-second}.yaml\"]\nrun: {seed: 4}\n");
+    struct es_config *cfg = defaults();
+    struct es_err err = {0};
+    assert_int_equal(es_config_load(cfg, "x.yaml", &err), 0);
+    assert_int_equal(es_config_int(cfg, "train.epochs"), 1);
+    assert_int_equal(es_config_int(cfg, "train.leaves"), 2);
+    assert_int_equal(es_config_int(cfg, "train.validate_every"), 3);
+    assert_int_equal(es_config_i64(cfg, "run.seed"), 4);
+    assert_string_equal(es_config_where(cfg, "train.validate_every"), "second.yaml:1");
+    es_config_free(&cfg);
+}
+
 static void paths_expand(void **state) {
     (void)state;
     setenv("ES_TEST_A", "/data", 1);
@@ -484,7 +503,10 @@ static void every_error(void **state) {
         {"run: {dir: \"a\\0b\"}\n", "x.yaml:1: a zero character in a value"},
         {"phase: stage1\n---\nphase: stage2\n", "x.yaml:2: a second document (---), want one"},
         {"run:\n  dir: \"\xff\"\n", "x.yaml:2: byte 0xff: not UTF-8 text"},
-        {"extends: [a, b]\n", "x.yaml:1: extends: want the path of one file"},
+        {"extends: []\n", "x.yaml:1: extends: want the path of a file, or a list of them"},
+        {"extends: [base.yaml, '']\n", "x.yaml:1: extends: want the path of a file, or a list of them"},
+        {"extends: [broken.yaml, gone.yaml]\n",
+         "gone.yaml: cannot open the configuration extended by x.yaml: No such file or directory"},
         {"extends: a\nextends: b\n", "x.yaml:2: extends: given twice"},
         {"extends: gone.yaml\n",
          "gone.yaml: cannot open the configuration extended by x.yaml: No such file or directory"},
@@ -671,6 +693,7 @@ int main(void) {
         TEST(json_writes),
         TEST(table_is_sound),
         TEST(precedence),
+        TEST(extends_list),
         TEST(paths_expand),
         TEST(digest_says_same_experiment),
         TEST(diff_names_keys),

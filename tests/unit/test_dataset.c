@@ -475,7 +475,7 @@ static void pseudo_files(void **state) {
     assert_true(digest(&o) != first);
     remove(o.pseudo);
     write_pseudo(o.pseudo, 6, T, 0);
-    help_failed(try_open(&o, &err), &err, ES_EDATA, "data.pseudo: 6 clips", "s-0 s-1 w-0 w-1 u-0 ...");
+    help_failed(try_open(&o, &err), &err, ES_EDATA, "data.pseudo: 6 of 11 clips", "s-0 s-1 w-0 w-1 u-0 ...");
     remove(o.pseudo);
     write_pseudo(o.pseudo, N, 100, 0);
     help_failed(try_open(&o, &err), &err, ES_EDATA, "p.h5", "100 frames");
