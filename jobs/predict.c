@@ -25,7 +25,7 @@ int es_job_predict(struct es_run *run, struct es_err *err) {
         rc = es_err_set(
             err, ES_EUSAGE,
             "--subset: got %s, want a subset of a store: maestro, strong_real, synth, weak, unlabeled, "
-            "validation, synth_validation, maestro_test, as_train or as_eval",
+            "validation, synth_validation, maestro_test, as_train, as_eval or public",
             name);
         goto done;
     }

@@ -27,6 +27,12 @@
         ROW(PATH, "prepare." s "_durations", durations,                                                      \
             "durations of the subset " s "; empty: from the audio; under prepare.root", ANY)
 
+#define EXCLUDE(s)                                                                                           \
+    ROW(PATH, "prepare." s "_exclude", "",                                                                   \
+        "exclusion list of the subset " s                                                                    \
+        ": table with a column filename; training clips to leave out; empty: none; under prepare.root",      \
+        ANY)
+
 static const struct es_config_key table[] = {
     ROW(CHOICE, "phase", "stage1", "what `earshot train` trains", .choices = "pretrain|stage1|stage2"),
     ROW(INT, "threads_per_rank", "0",
@@ -172,6 +178,10 @@ static const struct es_config_key table[] = {
         STAGES),
     ROW(BOOL, "data.desed_alias", "true",
         "DESED's Dishes and Speech are MAESTRO's \"cutlery and dishes\" and \"people talking\", too", STAGES),
+    ROW(PATH, "data.stage_dir", "",
+        "folder on node-local disk: stores are copied there once a node, checked by digest, and read from "
+        "there; empty: off",
+        OUTSIDE),
     ROW(INT, "data.epoch_steps", "0", "steps of an epoch; 0: until the smallest subset is used up",
         .range = "0..1000000000", .unit = "steps"),
 
@@ -348,21 +358,43 @@ static const struct es_config_key table[] = {
 
     ROW(CHOICE, "prepare.corpus", "desed", "which corpus to read", .choices = "as-strong|desed|maestro"),
     ROW(PATH, "prepare.root", "", "folder of the corpus", ANY),
-    ROW(STRINGS, "prepare.subsets", "[]", "subsets to read; empty: all of the corpus", ANY),
+    ROW(STRINGS, "prepare.subsets", "[]",
+        "subsets to read; empty: all of the corpus, but of DESED external_train, external_validation and "
+        "public",
+        ANY),
     SUBSET("strong", "audio/train/strong_label_real_16k", "metadata/train/audioset_strong.tsv", ""),
+    EXCLUDE("strong"),
+    SUBSET("external_train", "audio/external_strong_16k",
+           "external_strong_split/external_audioset_strong_train.tsv",
+           "external_strong_split/external_audioset_strong_train_dur.tsv"),
+    EXCLUDE("external_train"),
+    SUBSET("external_validation", "audio/external_strong_16k",
+           "external_strong_split/external_audioset_strong_eval.tsv",
+           "external_strong_split/external_audioset_strong_eval_dur.tsv"),
+    SUBSET("public", "eval/desed_public_eval/audio/eval/public_16k",
+           "eval/desed_public_eval/metadata/eval/public.tsv",
+           "eval/desed_public_eval/metadata/eval/public_durations.tsv"),
     SUBSET("synth", "dcase_synth/audio/train/synthetic21_train/soundscapes_16k",
            "dcase_synth/metadata/train/synthetic21_train/soundscapes.tsv", ""),
     SUBSET("weak", "audio/train/weak_16k", "metadata/train/weak.tsv", ""),
+    EXCLUDE("weak"),
     SUBSET("unlabeled", "audio/train/unlabel_in_domain_16k", "", ""),
+    EXCLUDE("unlabeled"),
     SUBSET("validation", "audio/validation/validation_16k", "metadata/validation/validation.tsv",
            "metadata/validation/validation_durations.tsv"),
     SUBSET("synth_validation", "audio/validation/synthetic21_validation/soundscapes_16k",
            "dcase_synth/metadata/validation/synthetic21_validation/soundscapes.tsv",
            "dcase_synth/metadata/validation/synthetic21_validation/durations.tsv"),
     SUBSET("maestro_train", "audio/maestro_real_train_16k", "metadata/maestro_real_train.tsv", ""),
+    EXCLUDE("maestro_train"),
     SUBSET("maestro_validation", "audio/maestro_real_validation_16k", "metadata/maestro_real_validation.tsv",
            "metadata/maestro_real_durations.tsv"),
     SUBSET("as_train", "audio/train", "metadata/audioset_train_strong.tsv", ""),
+    ROW(PATH, "prepare.as_train_more_audio", "",
+        "a second place of its audio (AudioSet's unbalanced part): a folder, or an .hdf of mp3s; under "
+        "prepare.root; empty: none",
+        ANY),
+    EXCLUDE("as_train"),
     SUBSET("as_eval", "audio/eval", "metadata/audioset_eval_strong.tsv",
            "metadata/audioset_eval_durations.tsv"),
     ROW(DOUBLE, "prepare.weak_split", "0.9", "share of weak clips for training, the rest for validation",
@@ -374,10 +406,26 @@ static const struct es_config_key table[] = {
     ROW(PATH, "prepare.mids", "metadata/mid_to_display_name.tsv",
         "AudioSet: table of machine id and display name, no header; under prepare.root", ANY),
     ROW(PATH, "prepare.classes", "", "list of classes, one a line; empty: those of the corpus", ANY),
+    ROW(CHOICE, "prepare.class_set", "all",
+        "AudioSet: classes of the table of machine ids (456), those with training labels (447), with "
+        "evaluation labels (416), with "
+        "both (407); events of other classes are dropped and counted",
+        .choices = "all|train|eval|common"),
     ROW(BOOL, "prepare.skip_missing", "false",
-        "leave out clips whose audio file is missing instead of refusing them; the log counts them", ANY),
+        "clips whose audio file is missing are expected: left out and counted, no problem even for --strict",
+        ANY),
+    ROW(DOUBLE, "prepare.min_share", "0.5",
+        "share of a set's clips that must have sound rows and audio; less: an error (a download that failed)",
+        .range = "0..1"),
+    ROW(INT, "prepare.rate_hz", "0",
+        "sample rate that every audio file must have; 0: 16000 in folders called ..._16k, any elsewhere",
+        .range = "0..384000", .unit = "Hz"),
+    ROW(INT, "prepare.channels", "0", "channels that every audio file must have; 0: any", .range = "0..64"),
     ROW(BOOL, "prepare.overlap_exclude", "true",
-        "leave out training clips that are also in an evaluation set", ANY),
+        "leave out training clips that are also in an evaluation set, weak and unlabelled ones also if "
+        "strongly labelled: by file "
+        "name or YouTube id (with --strict the exclusion lists must name them)",
+        ANY),
 
     ROW(INT, "demo.clips", "24",
         "size of the demo corpus, which the counts below follow; --clips overrides it", .range = "1..100000",
