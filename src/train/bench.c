@@ -9,6 +9,7 @@
 #include "earshot/log.h"
 #include "earshot/mem.h"
 #include "earshot/timer.h"
+#include "bench_ops.h"
 
 #define SAMPLES 160000
 #define SHORT_FRAMES 40
@@ -143,7 +144,7 @@ static int compare_doubles(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static double median(double *x, int n) {
+double bench_median(double *x, int n) {
     qsort(x, (size_t)n, sizeof *x, compare_doubles);
     return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
 }
@@ -237,7 +238,9 @@ int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params
     struct es_trainer *t = NULL;
     struct source source = {0};
     struct es_step_report report;
-    double *seconds = NULL, *frontend = NULL;
+    struct bench_ops *ops = NULL;
+    double *seconds = NULL, *frontend = NULL, *phase = NULL; /* [steps], [steps], [ES_N_TIMES, steps] */
+    const size_t n = (size_t)p->steps;
     int rc = 0;
     settings(&tp, p, es_comm_size(c));
     *out = (struct es_bench_step){.ranks = es_comm_size(c),
@@ -247,34 +250,44 @@ int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params
     ES_GO(es_trainer_new_all(&t, c, &tp, err));
     es_trainer_report(t);
     rc = source_new(&source, &tp, err);
-    seconds = rc == 0 ? es_alloc((size_t)p->steps, sizeof *seconds, err) : NULL;
-    frontend = seconds ? es_alloc((size_t)p->steps, sizeof *frontend, err) : NULL;
-    if (rc == 0 && !frontend) rc = -ES_EIO;
+    seconds = rc == 0 ? es_alloc(n, sizeof *seconds, err) : NULL;
+    frontend = seconds ? es_alloc(n, sizeof *frontend, err) : NULL;
+    phase = frontend ? es_alloc(n * ES_N_TIMES, sizeof *phase, err) : NULL;
+    if (rc == 0 && !phase) rc = -ES_EIO;
+    if (rc == 0 && p->ops) rc = bench_ops_new(&ops, t, p->steps, err);
     ES_GO(es_err_agree_all(c, rc, err));
     double peak = es_k_peak_gflops(out->threads, 0.3);
     for (int s = -1; s < p->steps; s++) {
         es_comm_barrier_all(c);
+        if (ops) bench_ops_step(ops, s);
         double begin_s = es_now_s();
         ES_GO(es_trainer_step_all(t, s + 1, tp.leaves, give_leaf, &source, false, &report, err));
         es_comm_barrier_all(c);
         if (s < 0) continue; /* warm-up */
         seconds[s] = es_now_s() - begin_s;
         frontend[s] = source.frontend_s;
-        for (int k = 0; k < ES_N_TIMES; k++) out->time[k] += report.time_mean[k] / p->steps;
+        for (int k = 0; k < ES_N_TIMES; k++) phase[(size_t)k * n + (size_t)s] = report.time_mean[k];
         es_log(ES_LOG_INFO, "step %d/%d seconds=%.3f", s + 1, p->steps, seconds[s]);
     }
     double peak_after = es_k_peak_gflops(out->threads, 0.3);
     out->peak_gflops_per_s = (peak > peak_after ? peak : peak_after) * out->ranks;
-    double s = median(seconds, p->steps);
+    double s = bench_median(seconds, p->steps);
+    for (int k = 0; k < ES_N_TIMES; k++) out->time[k] = bench_median(phase + (size_t)k * n, p->steps);
     es_comm_bcast_all(c, &s, sizeof s, 0);
     es_comm_bcast_all(c, &out->peak_gflops_per_s, sizeof out->peak_gflops_per_s, 0);
     out->clips_per_s = (double)tp.leaf_clips * tp.leaves / s;
     out->gemm_gflops_per_s = step_flops(&tp) / s * 1e-9;
     out->mfu = out->gemm_gflops_per_s / out->peak_gflops_per_s;
-    out->frontend_s = median(frontend, p->steps);
+    out->frontend_s = bench_median(frontend, p->steps);
     out->peak_rss_bytes = es_comm_max_all(c, es_mem_peak_rss());
+    if (ops) {
+        out->n_ops = bench_ops_rows(ops, &tp, out, p->ops);
+        ES_GO(es_err_agree_all(c, bench_bandwidth(&out->bandwidth, 0.3, err), err));
+    }
     if (p->verify) ES_GO(es_err_agree_all(c, verify(&tp, &out->verified, err), err));
 done:
+    bench_ops_free(&ops);
+    es_free(&phase);
     es_free(&frontend);
     es_free(&seconds);
     source_free(&source);
