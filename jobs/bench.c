@@ -214,6 +214,8 @@ static const struct es_job_option options[] = {
     {"batch", "B", "step: clips a leaf; default: the published composition (pretrain: 8)", NULL, false},
     {"steps", "N", "step: measured steps behind one warm-up; default 3", NULL, false},
     {"depth", "D", "step: fewer transformer blocks", NULL, false},
+    {"store", "FILE", "step: leaves from this store instead of random ones; adds the phase input_exposed",
+     NULL, true},
     {"roofline", NULL, "step: what every operation costs: time, flops, bytes, share of the peak", NULL,
      false},
     {"no-verify", NULL, "step: leave out the comparison with the reference kernels", NULL, false},

@@ -1,6 +1,8 @@
 /* earshot bench step: whole training steps, and with --roofline every operation of them. */
 #include "earshot/bench.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "bench_kinds.h"
@@ -42,6 +44,39 @@ static void roofline(struct es_run *run, const struct es_bench_step *b, const st
                  flops * 1e-9, bound_s);
 }
 
+/* What the options say, in the configuration: stores, phase, architecture, depth, clips a leaf. */
+static int configure(struct es_run *run, const struct es_bench_step_params *p, struct es_err *err) {
+    struct es_config *cfg = es_run_config(run);
+    const int n = es_run_option_count(run, "store");
+    char text[4096];
+    size_t at = (size_t)snprintf(text, sizeof text, "data.stores=[");
+    for (int i = 0; i < n && at < sizeof text; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s\"%s\"", i ? ", " : "",
+                               es_run_option_at(run, "store", i));
+    if (at + 2 > sizeof text)
+        return es_err_set(err, ES_EUSAGE, "--store: names longer than %zu bytes together", sizeof text);
+    snprintf(text + at, sizeof text - at, "]");
+    ES_TRY(es_config_set(cfg, text, err));
+    snprintf(text, sizeof text, "phase=%s", es_phase_names[p->phase]);
+    ES_TRY(es_config_set(cfg, text, err));
+    snprintf(text, sizeof text, "model.arch=%s", es_arch_name(p->arch));
+    ES_TRY(es_config_set(cfg, text, err));
+    if (p->depth > 0) {
+        snprintf(text, sizeof text, "model.depth=%d", p->depth);
+        ES_TRY(es_config_set(cfg, text, err));
+    }
+    if (p->batch > 0 && p->phase == ES_PHASE_PRETRAIN)
+        snprintf(text, sizeof text, "pretrain.batch=%d", p->batch);
+    if (p->batch > 0 && p->phase != ES_PHASE_PRETRAIN) {
+        int size[5];
+        es_bench_sizes(p->phase, p->batch, size);
+        snprintf(text, sizeof text, "data.subset_sizes=[%d, %d, %d, %d, %d]", size[0], size[1], size[2],
+                 size[3], size[4]);
+    }
+    if (p->batch > 0) ES_TRY(es_config_set(cfg, text, err));
+    return es_config_finish(cfg, err);
+}
+
 int bench_step(struct es_run *run, struct es_err *err) {
     const char *phase = es_run_option(run, "phase"), *precision = es_run_option(run, "precision"),
                *model = es_run_option(run, "model");
@@ -66,6 +101,10 @@ int bench_step(struct es_run *run, struct es_err *err) {
     p.steps = (int)steps;
     p.depth = (int)depth;
     if (es_run_flag(run, "roofline")) p.ops = ops;
+    if (es_run_option_count(run, "store") > 0) {
+        ES_TRY(configure(run, &p, err));
+        p.config = es_run_config(run);
+    }
     ES_TRY(es_bench_step_all(es_run_comm(run), &p, &b, err));
     es_run_print(run, "%s %s fp32: %d ranks x %d threads, %d clips a leaf\n", es_arch_name(p.arch),
                  es_phase_names[p.phase], b.ranks, b.threads, b.batch);
@@ -77,6 +116,8 @@ int bench_step(struct es_run *run, struct es_err *err) {
         es_run_print(run,
                      "largest gradient error against the reference kernels: %.2e of the largest gradient\n",
                      b.verified);
+    if (p.config) es_run_print(run, "  %-15s %8.3f s a step\n", "input_exposed", b.input_exposed_s);
+    es_run_print(run, "  %-15s %8.3f s a step\n", "frontend", b.frontend_s);
     for (int k = 0; k < ES_N_TIMES; k++)
         es_run_print(run, "  %-15s %8.3f s a step\n", es_time_names[k], b.time[k]);
     struct es_json *j = es_run_json(run);
@@ -93,8 +134,12 @@ int bench_step(struct es_run *run, struct es_err *err) {
     es_json_put_number(j, "mfu", b.mfu);
     es_json_put_int(j, "peak_rss_bytes", b.peak_rss_bytes);
     es_json_put_number(j, "verified", b.verified);
+    es_json_put_int(j, "trainable", b.trainable);
+    es_json_put_int(j, "values", b.values);
+    if (p.ops) es_json_put_number(j, "bandwidth_bytes_per_s", b.bandwidth);
     es_json_key(j, "phases");
     es_json_begin_object(j);
+    if (p.config) es_json_put_number(j, "input_exposed", b.input_exposed_s);
     es_json_put_number(j, "frontend", b.frontend_s);
     for (int k = ES_TIME_AUGMENT; k <= ES_TIME_OPTIMIZER; k++)
         es_json_put_number(j, es_time_names[k], b.time[k]);

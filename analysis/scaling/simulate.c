@@ -9,7 +9,6 @@
  *
  * usage: simulate KEY=VALUE...   (keys: struct settings; rank 0 prints one JSON line)
  */
-#define ES_SIM_MAIN
 #include "smpi.h"
 
 #include <math.h>
@@ -23,8 +22,8 @@
 #include "earshot/rng.h"
 #include "earshot/timer.h"
 
-#define HOST_FLOPS 1e9 /* of every host of the platform: a second is 1e9 of them */
-#define LARGE ((size_t)1 << 20)
+#define HOST_FLOPS 1e9            /* of every host of the platform: a second is 1e9 of them */
+#define BUCKET ((int64_t)1 << 22) /* what reducer.c chooses for vectors of 8 buckets and more */
 
 struct settings {
     double elements;     /* of the gradient vector */
@@ -59,11 +58,9 @@ static const struct {
             {"replicated_s", &settings.replicated_s},
             {"jitter", &settings.jitter}};
 
-/* ---- what takes the place of src/base/mem.c: large blocks are one block of memory for all ranks, whose contents nobody reads;
- * SimGrid does not copy messages between them. Nothing is given back: the process ends after a few steps. */
+/* ---- what takes the place of src/base/mem.c: nothing is given back, the process ends after a few steps */
 void *es_alloc(size_t n, size_t size, struct es_err *err) {
-    size_t bytes = n * size;
-    void *p = bytes >= LARGE ? SMPI_SHARED_MALLOC(bytes) : calloc(1, bytes + 64);
+    void *p = calloc(1, n * size + 64);
     if (!p) es_err_set(err, ES_EIO, "out of memory");
     return p;
 }
@@ -82,6 +79,23 @@ int sim_init_thread(int *argc, char ***argv, int required, int *provided) {
     return MPI_Init(argc, argv);
 }
 
+/* Memory that all messages come from and go to: SimGrid does not copy between such blocks. */
+static void *payload(void) {
+    static void *block;
+    if (!block) block = SMPI_SHARED_MALLOC((size_t)BUCKET * sizeof(float));
+    return block;
+}
+
+int sim_isend(const void *data, int n, MPI_Datatype type, int to, int tag, MPI_Comm comm,
+              MPI_Request *request) {
+    (void)data;
+    return PMPI_Isend(payload(), n * SIM_SCALE, type, to, tag, comm, request);
+}
+int sim_irecv(void *data, int n, MPI_Datatype type, int from, int tag, MPI_Comm comm, MPI_Request *request) {
+    (void)data;
+    return PMPI_Irecv(payload(), n * SIM_SCALE, type, from, tag, comm, request);
+}
+
 /* Requests of odd index are the reducer's receives; what came in is added. */
 static void charge_adding(const MPI_Status *status, const int *index, int n_done) {
     double n = 0;
@@ -93,21 +107,22 @@ static void charge_adding(const MPI_Status *status, const int *index, int n_done
     compute(n / settings.elements * settings.merge_s);
 }
 
-static int some(int (*wait)(int, MPI_Request *, int *, int *, MPI_Status *), int n, MPI_Request *request,
-                int *n_done, int *index) {
+static int some(bool wait, int n, MPI_Request *request, int *n_done, int *index) {
     MPI_Status *status = calloc((size_t)n, sizeof *status);
-    int rc = status ? wait(n, request, n_done, index, status) : MPI_ERR_OTHER;
+    if (!status) return MPI_ERR_OTHER;
+    int rc = wait ? PMPI_Waitsome(n, request, n_done, index, status)
+                  : PMPI_Testsome(n, request, n_done, index, status);
     if (rc == MPI_SUCCESS && *n_done != MPI_UNDEFINED) charge_adding(status, index, *n_done);
     free(status);
     return rc;
 }
 int sim_testsome(int n, MPI_Request *request, int *n_done, int *index, MPI_Status *status) {
     (void)status;
-    return some(MPI_Testsome, n, request, n_done, index);
+    return some(false, n, request, n_done, index);
 }
 int sim_waitsome(int n, MPI_Request *request, int *n_done, int *index, MPI_Status *status) {
     (void)status;
-    return some(MPI_Waitsome, n, request, n_done, index);
+    return some(true, n, request, n_done, index);
 }
 
 /* ---- the step */
@@ -116,6 +131,7 @@ struct rank {
     struct es_reducer *r;
     struct es_leafgather *g;
     float *values;
+    int64_t n_elements; /* settings.elements / SIM_SCALE */
 };
 
 struct times {
@@ -123,7 +139,7 @@ struct times {
 };
 
 static void leaf(struct rank *k, int step, int i) {
-    int64_t n = (int64_t)settings.elements, sent = 0;
+    int64_t n = k->n_elements, sent = 0;
     int n_mine = es_reducer_n_mine(k->r), polls = (int)settings.polls;
     struct es_rng rng =
         es_rng_make(1, ES_RNG_BENCH, (uint32_t)step, (uint32_t)es_comm_rank(k->c), (uint32_t)i);
@@ -190,10 +206,16 @@ int main(int argc, char **argv) {
     }
     int leaves = (int)settings.leaves;
     if (es_comm_init_all(&k.c, &argc, &argv, &err) < 0) return fail("ranks", &err);
-    if (es_reducer_new_all(&k.r, k.c, (int64_t)settings.elements, leaves, 0, &err) < 0 ||
+    k.n_elements = ((int64_t)settings.elements + SIM_SCALE - 1) / SIM_SCALE;
+    if (settings.elements < 8.0 * (double)BUCKET) {
+        snprintf(err.msg, sizeof err.msg, "got %.0f, want %lld or more", settings.elements,
+                 8 * (long long)BUCKET);
+        return fail("elements", &err);
+    }
+    if (es_reducer_new_all(&k.r, k.c, k.n_elements, leaves, BUCKET / SIM_SCALE, &err) < 0 ||
         es_leafgather_new_all(&k.g, k.c, leaves, (int)settings.record, (size_t)settings.header, &err) < 0)
         return fail("set-up", &err);
-    k.values = es_alloc((size_t)settings.elements, sizeof(float), &err);
+    k.values = es_alloc((size_t)k.n_elements, sizeof(float), &err);
     struct times sum = {0};
     int n = (int)settings.steps;
     double begin_s = 0;
