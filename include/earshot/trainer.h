@@ -95,6 +95,9 @@ struct es_params *es_trainer_student(struct es_trainer *t);
 struct es_params *es_trainer_teacher(struct es_trainer *t); /* NULL in pre-training */
 struct es_optim *es_trainer_optim(struct es_trainer *t);
 struct es_reducer *es_trainer_reducer(struct es_trainer *t);
+/* For es_tape_profile; NULL where the phase has none. */
+enum es_tape_role { ES_TAPE_STUDENT, ES_TAPE_TEACHER, ES_TAPE_FROZEN };
+struct es_tape *es_trainer_tape(struct es_trainer *t, enum es_tape_role role);
 
 int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_leaf_fn leaf, void *ctx,
                         bool digest, struct es_step_report *report, struct es_err *err);

@@ -56,6 +56,7 @@ struct train_input {
     struct es_trainer *trainer;
     int64_t first_step, end_step, next_step;
     int next_index;
+    double wait_s, frontend_s; /* of the last leaf: until the loader had it; frontends */
 };
 int train_input_shapes(struct es_trainer_params *tp, struct es_err *err); /* frames of the mels of 10 s */
 int train_input_new(struct train_input *in, const struct es_trainer_params *tp, const struct es_config *cfg,

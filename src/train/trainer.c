@@ -492,6 +492,9 @@ struct es_optim *es_trainer_optim(struct es_trainer *t) {
 struct es_reducer *es_trainer_reducer(struct es_trainer *t) {
     return t->reducer;
 }
+struct es_tape *es_trainer_tape(struct es_trainer *t, enum es_tape_role role) {
+    return role == ES_TAPE_STUDENT ? t->ws.student : role == ES_TAPE_TEACHER ? t->ws.teacher : t->ws.frozen;
+}
 int64_t es_trainer_leaves_done(const struct es_trainer *t) {
     return t->leaves_done;
 }
