@@ -6,6 +6,24 @@
 #include "earshot/hash.h"
 #include "train_check.h"
 
+static void put_test(struct es_run *run, const struct es_validation test[2]) {
+    static const char *const who[2] = {"student", "teacher"};
+    struct es_json *j = es_run_json(run);
+    es_json_key(j, "test");
+    es_json_begin_object(j);
+    for (int w = 0; w < 2; w++) {
+        if (test[w].n_clips == 0) continue;
+        es_run_print(run, "test %s: psds1 %.4f, mpauc %.4f, rank score %.4f\n", who[w],
+                     es_validation_get(&test[w], "psds1"), es_validation_get(&test[w], "mpauc"),
+                     test[w].objective);
+        es_json_key(j, who[w]);
+        es_json_begin_object(j);
+        es_validation_write(&test[w], j);
+        es_json_end_object(j);
+    }
+    es_json_end_object(j);
+}
+
 int es_job_train(struct es_run *run, struct es_err *err) {
     struct es_train_options o = {.resume = es_run_option(run, "resume"),
                                  .init_only = es_run_flag(run, "init-only")};
@@ -34,6 +52,7 @@ int es_job_train(struct es_run *run, struct es_err *err) {
     es_json_put_number(j, "wall_s", s.wall_s);
     es_json_put_number(j, "clips_per_s", s.clips_per_s);
     es_json_put_string(j, "parameters_digest", digest);
+    if (s.test[0].n_clips > 0) put_test(run, s.test);
     es_json_end_object(j);
     return rc;
 }

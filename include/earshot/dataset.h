@@ -43,7 +43,7 @@ const char *es_dataset_name(const struct es_dataset *d, int set, int64_t i); /* 
 int es_dataset_classes(const struct es_dataset *d);
 int es_dataset_responses(const struct es_dataset *d); /* impulse responses */
 /* Weights of balanced drawing in pre-training (spec/training.md 2.2): e[c] active frames of class c in the clip, sum over c of
- * e[c] 1000 / (30 + those of all clips). *weight [clips] lives as long as d. */
+ * e[c] 1000 / (30 + those of all clips). *weight [clips] lives as long as d. Once. */
 int es_dataset_balance(struct es_dataset *d, const double **weight, struct es_err *err);
 int es_dataset_frames(const struct es_dataset *d);
 bool es_dataset_has_pseudo(const struct es_dataset *d);

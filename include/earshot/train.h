@@ -10,6 +10,7 @@
 #include "earshot/config.h"
 #include "earshot/dataset.h"
 #include "earshot/plan.h"
+#include "earshot/validate.h"
 
 struct es_train_options {
     const char *resume; /* "auto" (default when NULL), "never", or a checkpoint */
@@ -18,7 +19,8 @@ struct es_train_options {
 struct es_train_summary {
     int64_t step, total_steps, parameters; /* step: completed */
     double loss, psds1, mpauc, objective, best_objective, wall_s, clips_per_s;
-    uint64_t digest; /* parameters_digest */
+    uint64_t digest;              /* parameters_digest */
+    struct es_validation test[2]; /* of the best checkpoint: student, teacher; n_clips 0: no test */
 };
 /* 0: finished; ES_STOPPED: stopped by a signal, resume me; negative: error. */
 int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es_train_options *options,

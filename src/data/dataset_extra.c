@@ -109,7 +109,7 @@ static int active_frames(const struct es_dataset *d, const struct es_event *e, i
 }
 
 int es_dataset_balance(struct es_dataset *d, const double **weight, struct es_err *err) {
-    ES_ASSERT(d->p.pretrain);
+    ES_ASSERT(d->p.pretrain && !d->weight); /* once */
     int64_t n = d->count[0];
     double *total = es_alloc((size_t)d->n_classes, sizeof *total, err);
     int rc = total ? 0 : -ES_EIO, most = 1;
@@ -119,7 +119,7 @@ int es_dataset_balance(struct es_dataset *d, const double **weight, struct es_er
         if (m > most) most = m;
     }
     double *frames = rc == 0 ? es_alloc((size_t)most, sizeof *frames, err) : NULL;
-    if (frames && !d->weight) d->weight = es_alloc((size_t)n, sizeof *d->weight, err);
+    if (frames) d->weight = es_alloc((size_t)n, sizeof *d->weight, err);
     if (!frames || !d->weight) rc = -ES_EIO;
     for (int pass = 0; pass < 2; pass++) /* totals, then weights */
         for (int64_t i = 0; rc == 0 && i < n; i++) {

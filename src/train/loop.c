@@ -18,8 +18,6 @@
 #include "run_files.h"
 #include "train_impl.h"
 
-#define MAX_STORES 16
-
 struct run {
     const struct es_comm *comm;
     struct es_config *cfg;
@@ -31,9 +29,7 @@ struct run {
     struct es_trainer_params tp;
     struct es_trainer *trainer;
     struct train_input input;
-    struct es_forward *forward;
-    struct es_store *valid[MAX_STORES];
-    int n_valid;
+    struct train_scoring *scoring; /* NULL: no validation */
     struct train_log *log;
     int64_t step, end_step; /* completed; last to do (max_steps or all) */
     double best, begin_s, saved_s;
@@ -72,22 +68,6 @@ static int make_dir(const char *dir, struct es_err *err) {
     }
 }
 
-static int open_validation(struct run *r, struct es_err *err) {
-    int n;
-    const char *const *path = es_config_strings(r->cfg, "data.validation_stores", &n);
-    if (n == 0) path = es_config_strings(r->cfg, "data.stores", &n);
-    if (es_config_i64(r->cfg, "train.validate_every") == 0) return 0;
-    for (int i = 0; i < n && i < MAX_STORES; i++) {
-        ES_TRY(es_store_open_all(&r->valid[i], r->comm, path[i], err));
-        r->n_valid++;
-    }
-    int block = es_config_int(r->cfg, "predict.block");
-    struct es_frontend_params mel = es_model_frontend(r->cfg);
-    int rc = es_forward_new(&r->forward, es_trainer_net(r->trainer), es_trainer_student(r->trainer), block,
-                            &mel, err);
-    return es_err_agree_all(r->comm, rc, err);
-}
-
 static struct train_state state_of(struct run *r) {
     return (struct train_state){.step = r->step,
                                 .best = r->best,
@@ -120,17 +100,17 @@ static int load(struct run *r, struct es_err *err) {
     return 0;
 }
 
-static int validate(struct run *r, struct es_validation *v, struct es_err *err) {
-    int n;
-    const int *median = es_config_ints(r->cfg, "evaluate.median_frames", &n);
-    double begin_s = es_now_s();
-    ES_TRY(es_validate_all(r->comm, r->forward, r->valid, r->n_valid, r->phase == ES_PHASE_PRETRAIN,
-                           r->phase == ES_PHASE_PRETRAIN ? NULL : median, v, err));
-    es_log(ES_LOG_INFO, "validation step=%lld clips=%lld psds1=%.4f mpauc=%.4f objective=%.4f seconds=%.1f",
-           (long long)r->step, (long long)v->n_clips, v->psds1, v->mpauc, v->objective, es_now_s() - begin_s);
+/* The student's scores decide which checkpoint is the best. */
+static int validate(struct run *r, struct es_train_summary *summary, struct es_err *err) {
+    struct es_validation v[2];
+    es_watchdog_kick("validate", r->step);
+    ES_TRY(train_scoring_validate_all(r->scoring, r->step, v, err));
     train_log_valid(r->log, r->step - 1, v); /* beside the losses of the step it follows */
-    if (!isnan(v->objective) && (isnan(r->best) || v->objective > r->best)) {
-        r->best = v->objective;
+    summary->psds1 = es_validation_get(&v[0], "psds1");
+    summary->mpauc = es_validation_get(&v[0], "mpauc");
+    summary->objective = v[0].objective;
+    if (!isnan(v[0].objective) && (isnan(r->best) || v[0].objective > r->best)) {
+        r->best = v[0].objective;
         ES_TRY(save(r, "checkpoint-best.h5", err));
     }
     return 0;
@@ -167,14 +147,7 @@ static int steps(struct run *r, struct es_train_summary *summary, struct es_err 
         es_progress_update(&progress, r->step, r->tp.total_steps, "steps", extra);
         if (r->step == first + 1) allocations = es_mem_allocations();
         bool last = r->step == r->tp.total_steps;
-        if (r->forward && every > 0 && (r->step % every == 0 || last)) {
-            struct es_validation v;
-            es_watchdog_kick("validate", r->step);
-            ES_TRY(validate(r, &v, err));
-            summary->psds1 = v.psds1;
-            summary->mpauc = v.mpauc;
-            summary->objective = v.objective;
-        }
+        if (r->scoring && (r->step % every == 0 || last)) ES_TRY(validate(r, summary, err));
         bool saving = report.stop || r->step == r->end_step || time_to_save(r);
         /* rows before the checkpoint: a run that goes on from it after a crash finds all of them */
         ES_TRY(train_log_flush_all(r->comm, r->log, saving, err));
@@ -199,8 +172,7 @@ static int steps(struct run *r, struct es_train_summary *summary, struct es_err 
 static void close_run(struct run *r) {
     train_input_free(&r->input);
     train_log_close(&r->log);
-    es_forward_free(&r->forward);
-    for (int i = 0; i < r->n_valid; i++) es_store_close(&r->valid[i]);
+    train_scoring_close(&r->scoring);
     es_trainer_free_all(&r->trainer);
     es_plan_free(&r->plan);
     es_dataset_close(&r->data);
@@ -214,6 +186,8 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
     int rc = 0;
     *summary = (struct es_train_summary){
         .psds1 = (double)NAN, .mpauc = (double)NAN, .objective = (double)NAN, .loss = (double)NAN};
+    es_validation_init(&summary->test[0], ES_VALID_TEST);
+    es_validation_init(&summary->test[1], ES_VALID_TEST);
     ES_GO(es_config_require(cfg, "run.dir", err));
     snprintf(r.dir, sizeof r.dir, "%s", es_config_string(cfg, "run.dir"));
     ES_GO(train_open_dataset_all(&r.data, c, cfg, true, err));
@@ -241,7 +215,8 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
                (long long)r.end_step);
         goto done;
     }
-    ES_GO(open_validation(&r, err));
+    if (es_config_i64(cfg, "train.validate_every") > 0)
+        ES_GO(train_scoring_open_all(&r.scoring, c, cfg, r.trainer, err));
     ES_GO(es_err_agree_all(c, train_input_new(&r.input, &r.tp, cfg, err), err));
     ES_GO(es_err_agree_all(c, train_input_start(&r.input, r.data, r.plan, r.trainer, r.step, r.end_step, err),
                            err));
@@ -250,6 +225,10 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
     if (rc >= 0) {
         int flushed = train_log_flush_all(c, r.log, true, err);
         if (flushed < 0) rc = flushed;
+    }
+    if (rc == 0 && r.scoring && r.step == r.tp.total_steps && es_config_bool(cfg, "train.test")) {
+        es_watchdog_kick("test", r.step);
+        rc = train_scoring_test_all(r.scoring, r.dir, summary->test, err);
     }
     summary->step = r.step;
     summary->wall_s = es_now_s() - r.begin_s;

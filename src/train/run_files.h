@@ -26,6 +26,18 @@ int train_resume_all(const struct es_comm *c, struct es_trainer *t, struct train
 int train_init_all(const struct es_comm *c, struct es_trainer *t, const char *path, const char *from,
                    struct es_err *err);
 
+/* scoring.c: [2] is student and teacher; what is not scored (no teacher, no clips) is NAN */
+struct train_scoring;
+enum es_validation_kind train_validation_kind(const struct es_config *cfg);
+int train_scoring_open_all(struct train_scoring **s, const struct es_comm *c, const struct es_config *cfg,
+                           struct es_trainer *t, struct es_err *err);
+void train_scoring_close(struct train_scoring **s);
+int train_scoring_validate_all(struct train_scoring *s, int64_t step, struct es_validation out[2],
+                               struct es_err *err);
+/* The best checkpoint of a run's folder on the test sets; test.json beside it. */
+int train_scoring_test_all(struct train_scoring *s, const char *dir, struct es_validation out[2],
+                           struct es_err *err);
+
 /* runlog.c: metrics.h5 */
 struct train_log;
 int train_log_open_all(const struct es_comm *c, struct train_log **l, const struct es_config *cfg,
@@ -33,7 +45,7 @@ int train_log_open_all(const struct es_comm *c, struct train_log **l, const stru
 void train_log_close(struct train_log **l);
 void train_log_step(struct train_log *l, int64_t step, const struct es_step_report *r,
                     const struct es_trainer_params *tp);
-void train_log_valid(struct train_log *l, int64_t step, const struct es_validation *v);
+void train_log_valid(struct train_log *l, int64_t step, const struct es_validation v[2]);
 int train_log_flush_all(const struct es_comm *c, struct train_log *l, bool now, struct es_err *err);
 
 #endif
