@@ -12,6 +12,7 @@
 #include "earshot/mem.h"
 #include "earshot/predictions.h"
 #include "earshot/resample.h"
+#include "earshot/stage.h"
 #include "earshot/rng.h"
 #include "earshot/store.h"
 #include "earshot/tsv.h"
@@ -240,7 +241,7 @@ int es_dataset_open_all(struct es_dataset **d, const struct es_comm *c, const st
         goto done;
     }
     for (int s = 0; s < p->n_stores; s++) {
-        ES_GO(es_store_open_all(&(*d)->store[s], c, p->store[s], err));
+        ES_GO(es_stage_open_all(&(*d)->store[s], c, p->store[s], p->stage_dir, err));
         (*d)->n_stores++;
     }
     ES_GO(es_err_agree_all(c, open_local(*d, err), err));

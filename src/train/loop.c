@@ -12,6 +12,7 @@
 #include "earshot/log.h"
 #include "earshot/mem.h"
 #include "earshot/model.h"
+#include "earshot/stage.h"
 #include "earshot/timer.h"
 #include "earshot/train.h"
 #include "earshot/validate.h"
@@ -80,7 +81,8 @@ static int open_validation(struct run *r, struct es_err *err) {
     if (n == 0) path = es_config_strings(r->cfg, "data.stores", &n);
     if (es_config_i64(r->cfg, "train.validate_every") == 0) return 0;
     for (int i = 0; i < n && i < MAX_STORES; i++) {
-        ES_TRY(es_store_open_all(&r->valid[i], r->comm, path[i], err));
+        ES_TRY(es_stage_open_all(&r->valid[i], r->comm, path[i], es_config_string(r->cfg, "data.stage_dir"),
+                                 err));
         r->n_valid++;
     }
     int block = es_config_int(r->cfg, "predict.block");
@@ -218,11 +220,12 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
         .psds1 = (double)NAN, .mpauc = (double)NAN, .objective = (double)NAN, .loss = (double)NAN};
     ES_GO(es_config_require(cfg, "run.dir", err));
     snprintf(r.dir, sizeof r.dir, "%s", es_config_string(cfg, "run.dir"));
-    ES_GO(train_open_dataset_all(&r.data, c, cfg, true, err));
+    bool dry = options->check || es_config_bool(cfg, "train.memory_plan_only");
+    ES_GO(train_open_dataset_all(&r.data, c, cfg, true, !dry, err));
     ES_GO(make_trainer(&r, err));
     summary->total_steps = r.tp.total_steps;
     summary->parameters = es_params_elements(es_trainer_student(r.trainer), false);
-    if (options->check || es_config_bool(cfg, "train.memory_plan_only")) goto done;
+    if (dry) goto done;
     ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? make_dir(r.dir, err) : 0, err));
     ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? train_open_log(r.dir, err) : 0, err));
     ES_GO(load(&r, err)); /* may refuse this configuration: only then it replaces the one in the folder */
