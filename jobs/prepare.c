@@ -156,6 +156,9 @@ int es_job_prepare(struct es_run *run, struct es_err *err) {
         for (int k = 0; k < N_PATHS; k++)
             if ((k != MORE || s->more) && (k != EXCLUDE || s->split == 0))
                 value[k] = path_of(cfg, s->name, path_keys[k], path[p.n_sources][k]);
+        char key[64];
+        snprintf(key, sizeof key, "prepare.%s_recordings", s->name);
+        bool maestro = strcmp(corpus, "maestro") == 0;
         source[p.n_sources++] =
             (struct es_prepare_source){.name = s->name,
                                        .subset = s->subset,
@@ -165,6 +168,7 @@ int es_job_prepare(struct es_run *run, struct es_err *err) {
                                        .labels = value[TSV],
                                        .durations = value[DURATIONS],
                                        .exclude = value[EXCLUDE],
+                                       .recordings = maestro ? es_config_string(cfg, key) : NULL,
                                        .rate_hz = rate_of(cfg, value[AUDIO]),
                                        .n_channels = es_config_int(cfg, "prepare.channels"),
                                        .skip_missing = es_config_bool(cfg, "prepare.skip_missing")};

@@ -30,6 +30,8 @@ void es_comm_fini_all(struct es_comm **c);
 int es_comm_dup_all(struct es_comm **out, const struct es_comm *c, struct es_err *err);
 /* One communicator per color (>= 0), ranks in the order of c. */
 int es_comm_split_all(struct es_comm **out, const struct es_comm *c, int color, struct es_err *err);
+/* One communicator per node (ranks that can share memory), ranks in the order of c. */
+int es_comm_split_node_all(struct es_comm **out, const struct es_comm *c, struct es_err *err);
 void es_comm_free_all(struct es_comm **c);
 int es_comm_rank(const struct es_comm *c);
 int es_comm_size(const struct es_comm *c);

@@ -2,7 +2,7 @@
  *
  * Points in use: malloc, h5write, h5open, read, write, rename, decode; in training kill (SIGKILL to itself) and stall
  * (waits for ever), by leaves of this rank, and nan, by gradients of the last leaf of a step.
- * The writers have points of their own, by what they write: kill-store, stall-store (clips), kill-predictions,
+ * The writers have points of their own, by what they write: stage (no space left), kill-store, stall-store (clips), kill-predictions,
  * stall-predictions (blocks), kill-checkpoint, stall-checkpoint (files). write: no space left; short: half of the bytes are
  * written and the system says so, which is no error (es_pwrite).
  * Without ES_FAULT the call costs one load. Collectivity: none. */

@@ -115,6 +115,13 @@ int es_comm_split_all(struct es_comm **out, const struct es_comm *c, int color, 
     return 0;
 }
 
+int es_comm_split_node_all(struct es_comm **out, const struct es_comm *c, struct es_err *err) {
+    ES_TRY(comm_new(out, c, err));
+    ES_MPI(c, MPI_Comm_split_type, c->mpi, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &(*out)->mpi);
+    comm_describe_all(*out);
+    return 0;
+}
+
 void es_comm_free_all(struct es_comm **c) {
     if (!*c) return;
     ES_MPI(*c, MPI_Comm_free, &(*c)->mpi);

@@ -33,6 +33,12 @@
         ": table with a column filename; training clips to leave out; empty: none; under prepare.root",      \
         ANY)
 
+#define RECORDINGS(s)                                                                                        \
+    ROW(PATH, "prepare." s "_recordings", "",                                                                \
+        "recordings of the subset " s ", one a line below a header, where its labels are a folder of "       \
+                                      "annotations; empty: all of the folder",                               \
+        ANY)
+
 static const struct es_config_key table[] = {
     ROW(CHOICE, "phase", "stage1", "what `earshot train` trains", .choices = "pretrain|stage1|stage2"),
     ROW(INT, "threads_per_rank", "0",
@@ -376,6 +382,7 @@ static const struct es_config_key table[] = {
            "eval/desed_public_eval/metadata/eval/public_durations.tsv"),
     SUBSET("synth", "dcase_synth/audio/train/synthetic21_train/soundscapes_16k",
            "dcase_synth/metadata/train/synthetic21_train/soundscapes.tsv", ""),
+    EXCLUDE("synth"),
     SUBSET("weak", "audio/train/weak_16k", "metadata/train/weak.tsv", ""),
     EXCLUDE("weak"),
     SUBSET("unlabeled", "audio/train/unlabel_in_domain_16k", "", ""),
@@ -387,8 +394,10 @@ static const struct es_config_key table[] = {
            "dcase_synth/metadata/validation/synthetic21_validation/durations.tsv"),
     SUBSET("maestro_train", "audio/maestro_real_train_16k", "metadata/maestro_real_train.tsv", ""),
     EXCLUDE("maestro_train"),
+    RECORDINGS("maestro_train"),
     SUBSET("maestro_validation", "audio/maestro_real_validation_16k", "metadata/maestro_real_validation.tsv",
            "metadata/maestro_real_durations.tsv"),
+    RECORDINGS("maestro_validation"),
     SUBSET("as_train", "audio/train", "metadata/audioset_train_strong.tsv", ""),
     ROW(PATH, "prepare.as_train_more_audio", "",
         "a second place of its audio (AudioSet's unbalanced part): a folder, or an .hdf of mp3s; under "

@@ -6,6 +6,7 @@
 #include "earshot/augment.h"
 #include "earshot/mem.h"
 #include "earshot/resample.h"
+#include "earshot/stage.h"
 #include "earshot/rng.h"
 
 #include "dataset_impl.h"
@@ -168,7 +169,7 @@ int es_dataset_open_all(struct es_dataset **d, const struct es_comm *c, const st
         goto done;
     }
     for (int s = 0; s < p->n_stores; s++) {
-        ES_GO(es_store_open_all(&(*d)->store[s], c, p->store[s], err));
+        ES_GO(es_stage_open_all(&(*d)->store[s], c, p->store[s], p->stage_dir, err));
         (*d)->n_stores++;
     }
     ES_GO(es_err_agree_all(c, open_local(*d, err), err));

@@ -488,15 +488,19 @@ static int read_recordings(struct reader *r, struct es_err *err) {
     if (given(r->s->recordings)) {
         ES_GO(es_tsv_open(&t, r->s->recordings, columns, 1, ES_TSV_NO_HEADER, err));
         ES_GO(es_names_new(&found, err));
-        for (int64_t i = 1; i < es_tsv_rows(t); i++) /* the first line is a header */
-            if (es_names_add(found, es_tsv_text(t, i, 0), err) < 0) ES_GO(-ES_EIO);
+        for (int64_t i = 1; i < es_tsv_rows(t); i++) { /* the first line is a header */
+            int64_t at = es_names_add(found, es_tsv_text(t, i, 0), err);
+            if (at < 0) ES_GO(-ES_EIO);
+            if (at < i - 1) ES_GO(es_tsv_wrong(t, i, 0, "every recording once", err));
+        }
     } else {
         ES_GO(es_names_new(&found, err));
         ES_GO(list_audio(r->s->audio, true, found, err));
     }
     ES_GO(sort_names(found, &name, err));
     for (int64_t i = 0; i < es_names_count(found); i++) {
-        struct prep_file f = file_for(r, t ? r->s->recordings : r->s->audio, 0);
+        int64_t line = t ? es_tsv_line(t, es_names_find(found, name[i]) + 1) : 0;
+        struct prep_file f = file_for(r, t ? r->s->recordings : r->s->audio, line);
         f.annotated = true;
         f.stem[0] = prep_stem(r->x, name[i], err);
         f.sub = f.stem[0] ? scene_of(r->x, f.stem[0], err) : NULL;

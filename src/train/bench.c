@@ -144,7 +144,7 @@ static void settings(struct es_trainer_params *tp, const struct es_bench_step_pa
 static int open_stores_all(struct source *s, const struct es_comm *c, const struct es_config *cfg,
                            struct es_trainer_params *tp, struct es_err *err) {
     struct es_plan_params pp;
-    ES_TRY(train_open_dataset_all(&s->data, c, cfg, true, err));
+    ES_TRY(train_open_dataset_all(&s->data, c, cfg, true, true, err));
     train_plan_params(&pp, cfg, es_dataset_counts(s->data));
     pp.leaves = es_comm_size(c);
     ES_TRY(es_err_agree_all(c, es_plan_new(&s->plan, &pp, err), err));

@@ -201,7 +201,7 @@ static int from_stores_all(struct es_train_forecast *f, const struct es_comm *c,
                            struct es_err *err) {
     struct es_dataset *d = NULL;
     struct es_plan *plan = NULL;
-    ES_TRY(train_open_dataset_all(&d, c, cfg, true, err));
+    ES_TRY(train_open_dataset_all(&d, c, cfg, true, false, err));
     memcpy(f->n_clips, es_dataset_counts(d), sizeof f->n_clips);
     int rc = train_plan_new(&plan, cfg, d, err);
     if (rc == 0) rc = forecast(f, cfg, plan, es_dataset_classes(d), err);

@@ -190,11 +190,12 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
     es_validation_init(&summary->test[1], ES_VALID_TEST);
     ES_GO(es_config_require(cfg, "run.dir", err));
     snprintf(r.dir, sizeof r.dir, "%s", es_config_string(cfg, "run.dir"));
-    ES_GO(train_open_dataset_all(&r.data, c, cfg, true, err));
+    bool dry = es_config_bool(cfg, "train.memory_plan_only");
+    ES_GO(train_open_dataset_all(&r.data, c, cfg, true, !dry, err));
     ES_GO(make_trainer(&r, err));
     summary->total_steps = r.tp.total_steps;
     summary->parameters = es_params_elements(es_trainer_student(r.trainer), false);
-    if (es_config_bool(cfg, "train.memory_plan_only")) goto done;
+    if (dry) goto done;
     ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? make_dir(r.dir, err) : 0, err));
     ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? train_open_log(r.dir, err) : 0, err));
     ES_GO(load(&r, err)); /* may refuse this configuration: only then it replaces the one in the folder */

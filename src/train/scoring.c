@@ -8,6 +8,7 @@
 #include "earshot/log.h"
 #include "earshot/mem.h"
 #include "earshot/model.h"
+#include "earshot/stage.h"
 #include "earshot/timer.h"
 #include "run_files.h"
 
@@ -65,7 +66,7 @@ int train_scoring_open_all(struct train_scoring **out, const struct es_comm *c, 
     s->cfg = cfg;
     s->kind = train_validation_kind(cfg);
     for (int i = 0; i < n && i < MAX_STORES; i++) {
-        ES_GO(es_store_open_all(&s->store[i], c, path[i], err));
+        ES_GO(es_stage_open_all(&s->store[i], c, path[i], es_config_string(cfg, "data.stage_dir"), err));
         s->n_stores++;
     }
     ES_GO(es_err_agree_all(c, set_up(s, t, err), err));

@@ -174,9 +174,10 @@ void train_trainer_params(struct es_trainer_params *tp, const struct es_config *
     if (phase == ES_PHASE_STAGE1) tp->frozen_block = es_config_int(cfg, "train.frozen_block");
 }
 
-/* Everything that only reads: the stores of a run, with pseudo-labels where it learns from them. */
+/* Everything that only reads: the stores of a run (stage: from copies in data.stage_dir), with pseudo-labels where it learns from
+ * them. */
 int train_open_dataset_all(struct es_dataset **d, const struct es_comm *c, const struct es_config *cfg,
-                           bool pseudo, struct es_err *err) {
+                           bool pseudo, bool stage, struct es_err *err) {
     bool pretrain = train_phase(cfg) == ES_PHASE_PRETRAIN;
     struct es_dataset_params dp = {.pretrain = pretrain,
                                    .no_desed_alias = !pretrain && !es_config_bool(cfg, "data.desed_alias"),
@@ -192,6 +193,7 @@ int train_open_dataset_all(struct es_dataset **d, const struct es_comm *c, const
     ES_TRY(es_config_require(cfg, "data.stores", err));
     dp.store = es_config_strings(cfg, "data.stores", &dp.n_stores);
     dp.exclude = es_config_strings(cfg, "data.exclude", &dp.n_exclude);
+    if (stage) dp.stage_dir = es_config_string(cfg, "data.stage_dir");
     dp.n_frames = es_config_int(cfg, pretrain ? "pretrain.frames" : "model.n_frames");
     const char *teacher = pretrain ? es_config_string(cfg, "pretrain.pseudo") : "";
     bool distil = !pseudo    ? false
@@ -233,7 +235,7 @@ int train_plan_new(struct es_plan **p, const struct es_config *cfg, struct es_da
 int es_train_plan_open_all(struct es_train_plan *p, const struct es_comm *c, const struct es_config *cfg,
                            struct es_err *err) {
     *p = (struct es_train_plan){0};
-    ES_TRY(train_open_dataset_all(&p->data, c, cfg, false, err));
+    ES_TRY(train_open_dataset_all(&p->data, c, cfg, false, false, err));
     int rc = es_err_agree_all(c, train_plan_new(&p->plan, cfg, p->data, err), err);
     if (rc < 0) {
         es_train_plan_close(p);

@@ -15,7 +15,7 @@ int train_plan_new(struct es_plan **p, const struct es_config *cfg, struct es_da
 void train_trainer_params(struct es_trainer_params *tp, const struct es_config *cfg,
                           const struct es_plan *plan, int pretrain_classes);
 int train_open_dataset_all(struct es_dataset **d, const struct es_comm *c, const struct es_config *cfg,
-                           bool pseudo, struct es_err *err);
+                           bool pseudo, bool stage, struct es_err *err);
 
 /* mels.c: before the teacher of stage 2 sees the leaf (in other phases: before anything else), and after; both change it in
  * place. scratch: as many floats as the leaf's larger mel, in all three. */
