@@ -47,6 +47,7 @@ int es_dataset_responses(const struct es_dataset *d); /* impulse responses */
 /* Weights of balanced drawing in pre-training (spec/training.md 2.2): e[c] active frames of class c in the clip, sum over c of
  * e[c] 1000 / (30 + those of all clips). *weight [clips] lives as long as d. Once. */
 int es_dataset_balance(struct es_dataset *d, const double **weight, struct es_err *err);
+const char *const *es_dataset_class_names(const struct es_dataset *d);
 int es_dataset_frames(const struct es_dataset *d);
 bool es_dataset_has_pseudo(const struct es_dataset *d);
 uint64_t es_dataset_digest(const struct es_dataset *d);        /* of stores, exclusions and pseudo-labels */

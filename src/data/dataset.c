@@ -204,6 +204,9 @@ int es_dataset_classes(const struct es_dataset *d) {
 int es_dataset_responses(const struct es_dataset *d) {
     return d->n_responses;
 }
+const char *const *es_dataset_class_names(const struct es_dataset *d) {
+    return es_store_classes(d->store[0]);
+}
 int es_dataset_frames(const struct es_dataset *d) {
     return d->p.n_frames;
 }

@@ -234,6 +234,7 @@ int es_ckpt_save_all(const struct es_comm *comm, const char *path, const char *k
     ES_GO(es_h5_create_all(&f, comm, path, "checkpoint", ES_CKPT_VERSION, err));
     write_meta(f, meta);
     es_h5_put_text_all(f, "/config", config);
+    if (meta->n_classes > 0) es_h5_put_strings_all(f, "/classes", meta->n_classes, meta->class_name);
     make_arrays(f, comm, "/student", s->student, s->n_student, digest);
     make_arrays(f, comm, "/teacher", s->teacher, s->n_teacher, digest);
     write_index(f, s, name, index, index + s->n_params);
