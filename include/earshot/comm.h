@@ -61,7 +61,7 @@ void es_comm_assert_same_all(const struct es_comm *c, uint64_t v);
 void es_comm_send(const struct es_comm *c, const void *data, size_t bytes, int to, int tag);
 void es_comm_recv(const struct es_comm *c, void *data, size_t bytes, int from, int tag);
 
-/* Signals: SIGUSR1, SIGTERM and SIGINT set a flag, nothing else. The flag rides in exchanges that are made
+/* Signals: SIGUSR1, SIGUSR2, SIGTERM and SIGINT set a flag, nothing else. The flag rides in exchanges that are made
  * anyway (the vote of leafgather.h). Local. */
 void es_stop_install(void);
 bool es_stop_requested(void);

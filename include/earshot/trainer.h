@@ -35,6 +35,7 @@ struct es_trainer_params {
     int frozen_block;
     bool pseudo;        /* targets hold pseudo-labels */
     double shift_range; /* standard deviation of the frame shift, share of a clip's frames */
+    double loss_limit;  /* a larger loss of a leaf makes the step a bad one; 0: only one that is not finite */
     uint64_t seed;
 };
 
@@ -71,7 +72,11 @@ struct es_step_report { /* the same on all ranks */
     double time_min[ES_N_TIMES], time_mean[ES_N_TIMES], time_max[ES_N_TIMES];
     int time_slowest[ES_N_TIMES];
     bool stop; /* some rank was signalled */
+    bool
+        bad; /* a loss (of bad_leaf, the first; else -1) or the gradient's norm is not as it should be: nothing was changed */
+    int bad_leaf;
 };
+bool es_trainer_bad_loss(const struct es_trainer_params *tp, double loss);
 
 struct es_trainer;
 int es_trainer_new_all(struct es_trainer **t, const struct es_comm *c, const struct es_trainer_params *tp,

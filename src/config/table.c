@@ -208,6 +208,13 @@ static const struct es_config_key table[] = {
         "after the last step score the best checkpoint on the test sets of the validation stores", STAGES),
     ROW(DOUBLE, "train.clip_norm", "0", "largest norm of the gradient; 0: not clipped (pre-training: 0.5)",
         .range = ">=0"),
+    ROW(CHOICE, "train.on_bad_step", "stop",
+        "when a loss or gradient is not finite, or above train.loss_limit: end with 65; leave the step out; "
+        "or go back to the "
+        "last checkpoint and leave out the steps since. Ten in a row end the run",
+        .choices = "stop|skip|rewind", OUTSIDE),
+    ROW(DOUBLE, "train.loss_limit", "0", "a loss of a leaf above this makes the step a bad one; 0: no limit",
+        .range = ">=0", OUTSIDE),
     ROW(INT, "train.frozen_block", "4",
         "clips of a block of the frozen transformer's forward pass, the unit that ranks share",
         .range = "1..64", .unit = "clips", .only = "phase=stage1"),
@@ -355,6 +362,8 @@ static const struct es_config_key table[] = {
         .unit = "s", OUTSIDE),
     ROW(INT, "checkpoint.every_steps", "0", "steps between checkpoints; 0: off", .range = "0..1000000000",
         .unit = "steps", OUTSIDE),
+    ROW(BOOL, "checkpoint.background", "true",
+        "write those of a run that goes on from a copy, while it trains; false: it waits", OUTSIDE),
     ROW(INT, "predict.block", "8", "clips of a forward pass in predict, the unit that ranks share",
         .range = "1..1024", .unit = "clips"),
     ROW(INTS, "evaluate.median_frames",

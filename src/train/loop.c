@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "earshot/ckpt.h"
 #include "earshot/forward.h"
 #include "earshot/hash.h"
 #include "earshot/kernels.h"
@@ -17,6 +18,8 @@
 #include "earshot/validate.h"
 #include "run_files.h"
 #include "train_impl.h"
+
+#define MAX_BAD 10 /* bad steps in a row */
 
 struct run {
     const struct es_comm *comm;
@@ -34,6 +37,10 @@ struct run {
     int64_t step, end_step; /* completed; last to do (max_steps or all) */
     double best, begin_s, saved_s;
     int64_t clips_done;
+    struct es_ckpt_writer *writer; /* NULL: checkpoints are written while training waits */
+    int64_t begun_step;            /* of the checkpoint that is being written */
+    double exposed_s;              /* it has held up training so far */
+    int n_bad;                     /* bad steps in a row */
 };
 
 static int make_trainer(struct run *r, struct es_err *err) {
@@ -80,9 +87,53 @@ static struct train_state state_of(struct run *r) {
 
 static int save(struct run *r, const char *name, struct es_err *err) {
     struct train_state s = state_of(r);
+    double begin_s = es_now_s();
     ES_TRY(train_save_all(r->comm, r->trainer, &s, r->dir, name, err));
     r->saved_s = es_now_s();
+    if (r->log) train_log_checkpoint(r->log, r->step, r->saved_s - begin_s, r->saved_s - begin_s, false);
     return 0;
+}
+
+/* A file that could not be written in mid-run (a full disk) costs nothing but itself: the one before stays, the next may find
+ * room. Only what is written at the end must succeed. */
+static int forgive(struct run *r, int rc, struct es_err *err) {
+    if (rc != -ES_EIO) return rc;
+    es_log(ES_LOG_WARN, "%s; training goes on with the files before", err->msg);
+    es_err_clear(err);
+    r->saved_s = es_now_s();
+    return 0;
+}
+
+/* The end of a background checkpoint, if there is one; waits for it. */
+static int finish_checkpoint(struct run *r, struct es_err *err) {
+    if (!r->writer || !es_ckpt_writing(r->writer)) return 0;
+    double begin_s = es_now_s(), write_s = 0.0;
+    int rc = es_ckpt_finish_all(r->writer, &write_s, err);
+    if (rc < 0) return forgive(r, rc, err);
+    r->saved_s = es_now_s();
+    r->exposed_s += r->saved_s - begin_s;
+    if (r->log) train_log_checkpoint(r->log, r->begun_step, r->exposed_s, write_s, true);
+    es_log(ES_LOG_INFO, "checkpoint " ES_CKPT_LAST " step=%lld exposed_s=%.3f write_s=%.3f",
+           (long long)r->begun_step, r->exposed_s, write_s);
+    return 0;
+}
+
+static int begin_checkpoint(struct run *r, struct es_err *err) {
+    struct train_state s = state_of(r);
+    double begin_s = es_now_s();
+    r->begun_step = r->step;
+    ES_TRY(forgive(r, train_save_begin_all(r->comm, r->writer, r->trainer, &s, r->dir, err), err));
+    r->saved_s = es_now_s();
+    r->exposed_s = r->saved_s - begin_s;
+    return 0;
+}
+
+/* checkpoint-last. last: the run ends here; a background checkpoint that not all ranks have written is dropped for it. */
+static int checkpoint(struct run *r, bool last, bool written, struct es_err *err) {
+    es_watchdog_kick("checkpoint", r->step);
+    if (r->writer && last && !written) es_ckpt_cancel(r->writer);
+    ES_TRY(finish_checkpoint(r, err));
+    return r->writer && !last ? begin_checkpoint(r, err) : save(r, ES_CKPT_LAST, err);
 }
 
 /* Fresh start or resume. Returns 0. */
@@ -127,6 +178,62 @@ static bool time_to_save(struct run *r) {
     return now || (every > 0 && r->step % every == 0);
 }
 
+/* Names the clips of the leaves that made a step bad, all of them when only the gradient tells. Rank 0's log has them. */
+static void tell_bad_step(struct run *r, const struct es_step_report *report, const char *what) {
+    es_log(ES_LOG_WARN, "%s", what);
+    for (int j = 0; j < report->n_active; j++) {
+        double loss = report->leaf[(int64_t)j * report->leaf_stride + ES_TERM_TOTAL];
+        if (report->bad_leaf >= 0 && !es_trainer_bad_loss(&r->tp, loss)) continue;
+        struct es_leaf_plan leaf;
+        es_plan_leaf(r->plan, r->step, j, &leaf);
+        for (int i = 0, set = 0; i < leaf.n; i++) {
+            while (i >= leaf.first[set + 1]) set++;
+            es_log(ES_LOG_WARN, "bad_step=%lld leaf=%d loss=%g clip=%s", (long long)r->step, j, loss,
+                   es_dataset_name(r->data, set, leaf.clip[i]));
+        }
+    }
+}
+
+/* Nothing was changed by this step. Returns 0 to go on with the next. */
+static int bad_step(struct run *r, const struct es_step_report *report, struct es_err *err) {
+    struct es_err bad = {0};
+    if (report->bad_leaf >= 0)
+        es_err_set(&bad, ES_EDATA,
+                   "step %lld leaf %d: the loss is %g, want a finite number%s; lower the learning rates",
+                   (long long)r->step, report->bad_leaf,
+                   report->leaf[(int64_t)report->bad_leaf * report->leaf_stride + ES_TERM_TOTAL],
+                   r->tp.loss_limit > 0.0 ? " up to train.loss_limit" : "");
+    else
+        es_err_set(
+            &bad, ES_EDATA,
+            "step %lld: the norm of the gradient is %g, want a finite number; lower the learning rates",
+            (long long)r->step, report->gradient_norm);
+    bool rewind = es_config_is(r->cfg, "train.on_bad_step", "rewind"),
+         stop = es_config_is(r->cfg, "train.on_bad_step", "stop");
+    char what[sizeof bad.msg + 80];
+    snprintf(what, sizeof what, "%s%s", bad.msg,
+             stop     ? ""
+             : rewind ? "; going back to the last checkpoint, without the steps since"
+                      : "; this step is left out");
+    tell_bad_step(r, report, what);
+    if (stop || ++r->n_bad > MAX_BAD) {
+        *err = bad;
+        return -ES_EDATA;
+    }
+    if (!rewind) return 0;
+    ES_TRY(finish_checkpoint(r, err));
+    struct train_state s = state_of(r);
+    ES_TRY(train_resume_all(r->comm, r->trainer, &s, r->dir, "auto", err));
+    if (s.step == 0) {
+        *err = bad;
+        snprintf(err->hint, sizeof err->hint, "train.on_bad_step: there is no checkpoint to go back to");
+        return -ES_EDATA;
+    }
+    r->best = s.best;
+    es_log(ES_LOG_WARN, "rewound to step=%lld, next step=%lld", (long long)s.step, (long long)r->step + 1);
+    return 0;
+}
+
 static int steps(struct run *r, struct es_train_summary *summary, struct es_err *err) {
     int64_t epoch_steps = es_plan_epoch_steps(r->plan),
             every = es_config_i64(r->cfg, "train.validate_every") * epoch_steps;
@@ -138,6 +245,10 @@ static int steps(struct run *r, struct es_train_summary *summary, struct es_err 
         es_watchdog_kick("step", r->step);
         ES_TRY(es_trainer_step_all(r->trainer, r->step, es_plan_n_active(r->plan, r->step), train_input_leaf,
                                    &r->input, true, &report, err));
+        if (report.bad)
+            ES_TRY(bad_step(r, &report, err));
+        else
+            r->n_bad = 0;
         r->clips_done += (int64_t)report.n_active * r->tp.leaf_clips;
         train_log_step(r->log, r->step, &report, &r->tp);
         r->step++;
@@ -150,13 +261,21 @@ static int steps(struct run *r, struct es_train_summary *summary, struct es_err 
         if (r->step == first + 1) allocations = es_mem_allocations();
         bool last = r->step == r->tp.total_steps;
         if (r->scoring && (r->step % every == 0 || last)) ES_TRY(validate(r, summary, err));
-        bool saving = report.stop || r->step == r->end_step || time_to_save(r);
-        /* rows before the checkpoint: a run that goes on from it after a crash finds all of them */
-        ES_TRY(train_log_flush_all(r->comm, r->log, saving, err));
+        bool ending = report.stop || r->step == r->end_step, saving = ending || time_to_save(r);
+        /* rows before the checkpoint: a run that goes on from it after a crash finds all of them. The vote: the background
+         * checkpoint is not yet written */
+        bool writing = r->writer && es_ckpt_writing(r->writer);
+        int busy = train_log_flush_all(r->comm, r->log, saving, writing && !es_ckpt_written(r->writer), err);
+        if (busy < 0) {
+            if (ending) return busy;
+            ES_TRY(forgive(r, busy, err));
+            continue;
+        }
         if (saving) {
-            es_watchdog_kick("checkpoint", r->step);
-            ES_TRY(save(r, "checkpoint-last.h5", err));
+            ES_TRY(checkpoint(r, ending, !busy, err));
             saved = r->step;
+        } else if (!busy) {
+            ES_TRY(finish_checkpoint(r, err));
         }
         if (report.stop && r->step < r->end_step) {
             es_progress_end(&progress);
@@ -172,6 +291,7 @@ static int steps(struct run *r, struct es_train_summary *summary, struct es_err 
 }
 
 static void close_run(struct run *r) {
+    es_ckpt_writer_free(&r->writer);
     train_input_free(&r->input);
     train_log_close(&r->log);
     train_scoring_close(&r->scoring);
@@ -224,9 +344,16 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
     ES_GO(es_err_agree_all(c, train_input_start(&r.input, r.data, r.plan, r.trainer, r.step, r.end_step, err),
                            err));
     ES_GO(train_log_open_all(c, &r.log, cfg, r.dir, r.step, &r.tp, err));
+    if (es_config_bool(cfg, "checkpoint.background"))
+        ES_GO(es_err_agree_all(c, es_ckpt_writer_new(&r.writer, err), err));
     rc = steps(&r, summary, err);
+    if (rc < 0) { /* all ranks have agreed: what was begun need not be lost */
+        struct es_err second = {0};
+        es_watchdog_kick("checkpoint", r.step);
+        finish_checkpoint(&r, &second);
+    }
     if (rc >= 0) {
-        int flushed = train_log_flush_all(c, r.log, true, err);
+        int flushed = train_log_flush_all(c, r.log, true, 0, err);
         if (flushed < 0) rc = flushed;
     }
     if (rc == 0 && r.scoring && r.step == r.tp.total_steps && es_config_bool(cfg, "train.test")) {

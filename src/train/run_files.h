@@ -18,8 +18,12 @@ struct train_state {
 /* log.txt and config.yaml; rank 0 only. */
 int train_open_log(const char *dir, struct es_err *err);
 int train_write_config(const char *dir, const struct es_config *cfg, struct es_err *err);
+struct es_ckpt_writer;
 int train_save_all(const struct es_comm *c, struct es_trainer *t, const struct train_state *s,
                    const char *dir, const char *name, struct es_err *err);
+/* checkpoint-last.h5 in the background: es_ckpt_finish_all. */
+int train_save_begin_all(const struct es_comm *c, struct es_ckpt_writer *w, struct es_trainer *t,
+                         const struct train_state *s, const char *dir, struct es_err *err);
 /* resume: auto, never, or a file. Sets step and best when a checkpoint was loaded; step stays 0 otherwise. Another configuration
  * is ES_EUSAGE and names the keys. */
 int train_resume_all(const struct es_comm *c, struct es_trainer *t, struct train_state *s, const char *dir,
@@ -48,6 +52,10 @@ void train_log_close(struct train_log **l);
 void train_log_step(struct train_log *l, int64_t step, const struct es_step_report *r,
                     const struct es_trainer_params *tp);
 void train_log_valid(struct train_log *l, int64_t step, const struct es_validation v[2]);
-int train_log_flush_all(const struct es_comm *c, struct train_log *l, bool now, struct es_err *err);
+/* A checkpoint after `step` steps: how long training waited for it, how long it took to write. */
+void train_log_checkpoint(struct train_log *l, int64_t step, double exposed_s, double write_s,
+                          bool background);
+/* Returns the largest `vote` (>= 0) of all ranks. */
+int train_log_flush_all(const struct es_comm *c, struct train_log *l, bool now, int vote, struct es_err *err);
 
 #endif

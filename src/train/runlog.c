@@ -7,7 +7,7 @@
 #include "earshot/metrics.h"
 #include "run_files.h"
 
-enum { TABLE_STEP, TABLE_VALID, N_TABLES };
+enum { TABLE_STEP, TABLE_VALID, TABLE_CHECKPOINT, N_TABLES };
 
 struct train_log {
     struct es_metrics *m;
@@ -47,7 +47,12 @@ static int declare(struct train_log *l, int leaves, enum es_validation_kind kind
     l->n_valid = n;
     ES_TRY(
         es_metrics_table(l->m, "/step/step", step, sizeof step / sizeof *step, &l->table[TABLE_STEP], err));
-    return es_metrics_table(l->m, "/valid/step", valid, (size_t)n, &l->table[TABLE_VALID], err);
+    struct es_metrics_column checkpoint[] = {{"/checkpoint/exposed_s", ES_H5_F64, 0, {0}, {{0}}},
+                                             {"/checkpoint/write_s", ES_H5_F64, 0, {0}, {{0}}},
+                                             {"/checkpoint/background", ES_H5_I32, 0, {0}, {{0}}}};
+    ES_TRY(es_metrics_table(l->m, "/valid/step", valid, (size_t)n, &l->table[TABLE_VALID], err));
+    return es_metrics_table(l->m, "/checkpoint/step", checkpoint, sizeof checkpoint / sizeof *checkpoint,
+                            &l->table[TABLE_CHECKPOINT], err);
 }
 
 int train_log_open_all(const struct es_comm *c, struct train_log **l, const struct es_config *cfg,
@@ -112,13 +117,22 @@ void train_log_valid(struct train_log *l, int64_t step, const struct es_validati
     keep(l, es_metrics_add(l->m, l->table[TABLE_VALID], step, row, &e), &e);
 }
 
+void train_log_checkpoint(struct train_log *l, int64_t step, double exposed_s, double write_s,
+                          bool background) {
+    struct es_err e = {0};
+    int32_t flag = background;
+    const void *row[] = {&exposed_s, &write_s, &flag};
+    keep(l, es_metrics_add(l->m, l->table[TABLE_CHECKPOINT], step - 1, row, &e), &e);
+}
+
 /* Rank 0 writes; a full disk ends the run on all ranks. Agreement is one small reduction a step. */
-int train_log_flush_all(const struct es_comm *c, struct train_log *l, bool now, struct es_err *err) {
+int train_log_flush_all(const struct es_comm *c, struct train_log *l, bool now, int vote,
+                        struct es_err *err) {
     int rc = 0;
     if (l->err.code) {
         if (err) *err = l->err;
         rc = -l->err.code;
     }
     if (rc == 0) rc = now ? es_metrics_flush(l->m, err) : es_metrics_tick(l->m, err);
-    return es_err_agree_all(c, rc, err);
+    return es_err_agree_all(c, rc < 0 ? rc : vote, err);
 }

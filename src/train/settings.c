@@ -152,6 +152,7 @@ void train_trainer_params(struct es_trainer_params *tp, const struct es_config *
                                      .total_steps =
                                          es_config_i64(cfg, "train.epochs") * es_plan_epoch_steps(plan),
                                      .clip_norm = es_config_double(cfg, "train.clip_norm"),
+                                     .loss_limit = es_config_double(cfg, "train.loss_limit"),
                                      .leaves = pp->leaves,
                                      .frozen_block = 1,
                                      .shift_range = es_config_double(cfg, "augment.frame_shift"),

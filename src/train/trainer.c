@@ -551,6 +551,7 @@ static void misbehave(void) {
     if (es_fault_hit("kill")) raise(SIGKILL);
     if (es_fault_hit("stall"))
         for (;;) pause();
+    es_fault_here("step");
 }
 
 static int my_leaves(struct es_trainer *t, int64_t step, int n_active, es_leaf_fn get, void *ctx,
@@ -575,11 +576,7 @@ static int my_leaves(struct es_trainer *t, int64_t step, int n_active, es_leaf_f
             double *at = record + ES_N_TERMS;
             if (t->teacher) write_stats(t->ws.student, &at);
             if (t->teacher) write_stats(t->ws.teacher, &at);
-            if (!isfinite(record[ES_TERM_TOTAL]))
-                rc = es_err_set(
-                    err, ES_EDATA,
-                    "step %lld leaf %d: the loss is %g, want a finite number; lower the learning rates",
-                    (long long)step, leaf, record[ES_TERM_TOTAL]);
+            if (es_fault_hit("nan-loss")) record[ES_TERM_TOTAL] = (double)NAN;
             misbehave();
             es_tape_backward(t->ws.student, t->grads, &hooks);
             lap(t, ES_TIME_BACKWARD);
@@ -590,6 +587,10 @@ static int my_leaves(struct es_trainer *t, int64_t step, int n_active, es_leaf_f
     /* rounds of ranks with more leaves than this one */
     for (int i = n_mine; t->frozen && train_frozen_round(t->frozen, n_active, i); i++) help_frozen(t);
     return rc;
+}
+
+bool es_trainer_bad_loss(const struct es_trainer_params *tp, double loss) {
+    return !isfinite(loss) || (tp->loss_limit > 0.0 && loss > tp->loss_limit);
 }
 
 static void read_headers(const struct es_trainer *t, struct es_step_report *report) {
@@ -630,17 +631,22 @@ int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_lea
     read_headers(t, report);
 
     report->gradient_norm = sqrt(es_reducer_norm2_all(t->reducer)); /* the same on all ranks */
-    if (!isfinite(report->gradient_norm)) /* before anything changes: the parameters stay good */
-        return es_err_set(
-            err, ES_EDATA,
-            "step %lld: the norm of the gradient is %g, want a finite number; lower the learning rates",
-            (long long)step, report->gradient_norm);
     report->n_active = n_active;
     report->leaf = es_leafgather_leaf(t->gather, 0);
     report->leaf_stride = t->record_n;
+    report->bad_leaf = -1;
     for (int j = 0; j < n_active; j++) {
         const double *record = es_leafgather_leaf(t->gather, j);
         for (int k = 0; k < ES_N_TERMS; k++) report->mean[k] += record[k] / n_active;
+        if (report->bad_leaf < 0 && es_trainer_bad_loss(tp, record[ES_TERM_TOTAL])) report->bad_leaf = j;
+    }
+    report->bad = report->bad_leaf >= 0 || !isfinite(report->gradient_norm);
+    if (report->bad) { /* before anything changes */
+        if (digest) report->digest = es_params_digest(t->student);
+        return 0;
+    }
+    for (int j = 0; j < n_active; j++) {
+        const double *record = es_leafgather_leaf(t->gather, j);
         const double *at = record + ES_N_TERMS;
         if (t->teacher) at = replay_stats(t->student, at, tp->bn_momentum);
         if (t->teacher) replay_stats(t->teacher, at, tp->bn_momentum);
