@@ -18,35 +18,6 @@ struct part { /* one set of clips and what is measured on it */
     bool maestro;
 };
 
-/* Truth of the clips listed, from the store's own events; those of one class that touch are joined (AudioSet-strong has such), but for
- * MAESTRO, where es_maestro_clips does it. */
-static int add_clip(struct es_truth *t, const struct es_store *s, int64_t id, bool maestro,
-                    struct es_err *err) {
-    int n;
-    const struct es_event *stored = es_store_events(s, id, &n);
-    const char *name = es_store_name(s, id);
-    struct es_event *e = es_alloc((size_t)n, sizeof *e, err);
-    if (!e) return -ES_EIO;
-    if (n > 0) memcpy(e, stored, (size_t)n * sizeof *e);
-    if (!maestro) n = es_labels_merge(e, n);
-    int rc = es_truth_clip(t, name, err);
-    if (rc == 0) rc = es_truth_duration(t, name, es_store_duration(s, id), err);
-    for (int k = 0; rc == 0 && k < n; k++)
-        if (e[k].offset_s > e[k].onset_s)
-            rc = es_truth_event(t, name, es_store_classes(s)[e[k].label], e[k].onset_s, e[k].offset_s,
-                                (double)e[k].confidence, k, err);
-    es_free(&e);
-    return rc;
-}
-
-static int make_truth(struct es_truth **t, const struct es_store *s, const int64_t *ids, int64_t n,
-                      bool maestro, struct es_err *err) {
-    ES_TRY(es_truth_new(t, es_store_path(s), es_store_path(s), err));
-    for (int64_t i = 0; i < n; i++) ES_TRY(add_clip(*t, s, ids[i], maestro, err));
-    (*t)->has_confidence = true;
-    return 0;
-}
-
 static int score(const struct es_scores *scores, const struct es_truth *truth, bool maestro, bool macro,
                  double *value, struct es_err *err) {
     struct es_truth *clips = NULL;
@@ -99,7 +70,7 @@ static int measure(const struct es_store *s, const int64_t *ids, int64_t n, cons
     ES_GO(es_scores_from_array(&scores, n, names, n_frames, edges, K, es_store_classes(s), logits,
                                es_store_path(s), err));
     ES_GO(es_scores_median(&filtered, scores, window, err));
-    ES_GO(make_truth(&truth, s, ids, n, p->maestro, err));
+    ES_GO(es_truth_from_store(&truth, s, ids, n, !p->maestro, err)); /* es_maestro_clips merges itself */
     struct es_err why = {0};
     if (score(filtered, truth, p->maestro, pretrain, value, &why) < 0) {
         es_log(ES_LOG_WARN, "validation %s not scored: %s", es_subset_name(p->subset), why.msg);
