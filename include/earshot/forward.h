@@ -20,6 +20,9 @@ void es_forward_free(struct es_forward **f);
 int es_forward_block(const struct es_forward *f);
 int es_forward_frames(const struct es_forward *f);  /* T of the logits */
 int es_forward_classes(const struct es_forward *f); /* K */
+int es_forward_tokens(const struct es_forward *f);  /* T' of the transformer; 0 without one */
+/* Calls watch at every named point of a forward pass (tape.h). */
+void es_forward_watch(struct es_forward *f, es_watch_fn watch, void *ctx);
 /* Buffer for the waves of the next block: [block, ES_CLIP_SAMPLES], to be filled by the caller. */
 float *es_forward_waves(struct es_forward *f);
 /* n <= block clips of the buffer. logits [n,T,K] out; attention [n,T,K] out or NULL (inputs of class pooling; not in

@@ -67,6 +67,10 @@ static const struct es_config_key table[] = {
         ANY),
     ROW(INT, "model.audioset_classes", "527", "outputs of that map", .range = "1..4096"),
     ROW(PATH, "model.init", "", "weights or checkpoint to start from; empty: random", ANY),
+    ROW(PATH, "model.init_head", "",
+        "weights of the layer of frame logits (earshot probe --init-head), over those of model.init; empty: "
+        "none",
+        ANY),
     ROW(CHOICE, "model.init_from", "both",
         "which network of a checkpoint to start from; both: student to student, teacher to teacher",
         .choices = "student|teacher|both"),
@@ -371,6 +375,11 @@ static const struct es_config_key table[] = {
         "median filter of each of the 27 classes", .range = "1..156", .count = 27, .unit = "frames"),
     ROW(INT, "linalg.local_max", "4096", "largest system solved by LAPACK on one rank; above: ScaLAPACK",
         .range = "1..1000000"),
+    ROW(INTS, "linalg.grid", "[0, 0]",
+        "rows and columns of ScaLAPACK's grid of ranks; 0: all ranks, as square as their number allows",
+        .range = "0..4096", .count = 2, OUTSIDE),
+    ROW(DOUBLES, "probe.lambdas", "[1.0e-6, 1.0e-5, 1.0e-4, 1.0e-3, 1.0e-2, 0.1]",
+        "penalties that probe tries, relative to the mean of the diagonal of X'X", .range = ">0", OUTSIDE),
     ROW(INT, "slurm.max_restarts", "20", "give up after so many restarts without progress",
         .range = "0..1000000", OUTSIDE),
 

@@ -120,6 +120,12 @@ int es_forward_frames(const struct es_forward *f) {
 int es_forward_classes(const struct es_forward *f) {
     return f->classes;
 }
+int es_forward_tokens(const struct es_forward *f) {
+    return f->transformer_mel ? es_net_tokens(es_net_config(f->net), f->feature_frames) : 0;
+}
+void es_forward_watch(struct es_forward *f, es_watch_fn watch, void *ctx) {
+    es_tape_watch(f->tape, watch, ctx);
+}
 float *es_forward_waves(struct es_forward *f) {
     return f->waves;
 }

@@ -61,6 +61,7 @@ void es_net_sed(const struct es_net *net, struct es_tape *t, struct es_tensor *c
     }
     h = nn_apply_rnn(t, false, c->rnn_layers, r->rnn, h);
     h = nn_next(t, h, es_op_dropout(t, h, c->dropout));
+    es_tape_point(t, "head_in", -1, h);
     *logits = nn_apply(t, r->dense, h);
     *attention = nn_apply(t, r->softmax, h);
     es_tape_drop(t, h);

@@ -86,6 +86,7 @@ void es_net_head(const struct es_net *net, struct es_tape *t, struct es_tensor *
     if (c->pretrain_seq == ES_SEQ_LSTM) x = nn_next(t, x, nn_apply(t, h->embedding, x));
     *out = (struct es_head_out){.logits = x};
     if (!l->strong) return;
+    es_tape_point(t, "head_in", -1, x);
     struct es_tensor *y = out->logits = nn_apply(t, h->strong, x);
     if (clip && l->attention) {
         ES_ASSERT(c->pretrain_weak_classes);

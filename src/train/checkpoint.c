@@ -8,6 +8,7 @@
 #include "earshot/log.h"
 #include "earshot/mem.h"
 #include "earshot/model.h"
+#include "earshot/weights.h"
 #include "earshot/text.h"
 #include "run_files.h"
 
@@ -225,5 +226,43 @@ int train_init_all(const struct es_comm *c, struct es_trainer *t, const char *pa
                    struct es_err *err) {
     int rc = es_err_agree_all(c, init_local(t, path, from, err), err);
     if (rc == 0) es_log(ES_LOG_INFO, "init from %s", path);
+    return rc;
+}
+
+static int init_head_local(struct es_trainer *t, const char *path, struct es_err *err) {
+    struct es_h5 *f = NULL;
+    struct es_h5_names names = {0};
+    struct es_params *of[2] = {es_trainer_student(t), es_trainer_teacher(t)};
+    char model[32] = "";
+    int rc = 0;
+    ES_GO(es_h5_open(&f, path, "weights", ES_WEIGHTS_VERSION, err));
+    ES_GO(es_h5_attr_get_text(f, "/", "model", model, sizeof model, err));
+    if (strcmp(model, "head") != 0)
+        ES_GO(es_err_set(err, ES_EDATA, "%s: weights of %s, want a head of earshot probe --init-head", path,
+                         model));
+    ES_GO(es_h5_list(f, "/", false, &names, err));
+    for (int64_t i = 0; i < names.n; i++)
+        for (int k = 0; k < 2 && of[k]; k++) {
+            struct es_h5_info info;
+            const int at = es_params_find(of[k], names.name[i]);
+            ES_GO(es_h5_info(f, names.name[i], &info, err));
+            const struct es_param *p = at >= 0 ? es_params_at(of[k], at) : NULL;
+            bool same = p && p->ndim == info.ndim;
+            for (int d = 0; same && d < p->ndim; d++) same = p->shape[d] == info.dim[d];
+            if (!same)
+                ES_GO(es_err_set(err, ES_EDATA,
+                                 "%s:/%s: the model has no such entry of this shape (%lld elements)", path,
+                                 names.name[i], (long long)info.n));
+            ES_GO(es_weights_read(f, names.name[i], p->n, es_params_data(of[k], at), err));
+        }
+done:
+    es_h5_names_free(&names);
+    es_h5_close(&f);
+    return rc;
+}
+
+int train_init_head_all(const struct es_comm *c, struct es_trainer *t, const char *path, struct es_err *err) {
+    int rc = es_err_agree_all(c, init_head_local(t, path, err), err);
+    if (rc == 0) es_log(ES_LOG_INFO, "head from %s", path);
     return rc;
 }

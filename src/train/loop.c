@@ -150,7 +150,8 @@ static int load(struct run *r, struct es_err *err) {
     const char *init = es_config_string(r->cfg, "model.init");
     if (*init)
         ES_TRY(train_init_all(r->comm, r->trainer, init, es_config_string(r->cfg, "model.init_from"), err));
-    return 0;
+    const char *head = es_config_string(r->cfg, "model.init_head");
+    return *head ? train_init_head_all(r->comm, r->trainer, head, err) : 0;
 }
 
 /* The student's scores decide which checkpoint is the best. */

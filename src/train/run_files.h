@@ -31,6 +31,8 @@ int train_resume_all(const struct es_comm *c, struct es_trainer *t, struct train
 /* Start values from a checkpoint or weights file. */
 int train_init_all(const struct es_comm *c, struct es_trainer *t, const char *path, const char *from,
                    struct es_err *err);
+/* The layer of frame logits from a head of earshot probe: student and teacher. */
+int train_init_head_all(const struct es_comm *c, struct es_trainer *t, const char *path, struct es_err *err);
 
 /* scoring.c: [2] is student and teacher; what is not scored (no teacher, no clips) is NAN */
 struct train_scoring;

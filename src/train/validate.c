@@ -91,28 +91,6 @@ static bool is_maestro(enum how how) {
     return how == HOW_MAESTRO || how == HOW_RECORDINGS;
 }
 
-/* Truth of the clips listed, from the store's own events; those of one class that touch are joined (AudioSet-strong has such), but for
- * MAESTRO, where es_maestro_clips and es_maestro_join do it. */
-static int add_clip(struct es_truth *t, const struct es_store *s, int64_t id, enum how how,
-                    struct es_err *err) {
-    int n;
-    const struct es_event *stored = es_store_events(s, id, &n);
-    const char *name = es_store_name(s, id);
-    struct es_event *e = es_alloc((size_t)n, sizeof *e, err);
-    if (!e) return -ES_EIO;
-    if (n > 0) memcpy(e, stored, (size_t)n * sizeof *e);
-    if (!is_maestro(how)) n = es_labels_merge(e, n);
-    double dur_s = how == HOW_CPJKU ? es_grid_audioset.clip_s : es_store_duration(s, id);
-    int rc = es_truth_clip(t, name, err);
-    if (rc == 0 && how != HOW_RECORDINGS) rc = es_truth_duration(t, name, dur_s, err);
-    for (int k = 0; rc == 0 && k < n; k++)
-        if (e[k].offset_s > e[k].onset_s)
-            rc = es_truth_event(t, name, es_store_classes(s)[e[k].label], e[k].onset_s, e[k].offset_s,
-                                (double)e[k].confidence, k, err);
-    es_free(&e);
-    return rc;
-}
-
 /* Begin of a window <recording>-<start>-<end>, named in 1/100 s; es_maestro_join refuses other names. */
 static double window_begin_s(const char *name) {
     const char *end = strrchr(name, '-'), *start = end;
@@ -136,12 +114,12 @@ static int add_recordings(struct es_truth *t, const struct es_store *s, const in
     return 0;
 }
 
+/* es_maestro_clips and es_maestro_join merge MAESTRO's events themselves. */
 static int make_truth(struct es_truth **t, const struct es_store *s, const int64_t *ids, int64_t n,
                       enum how how, struct es_err *err) {
-    ES_TRY(es_truth_new(t, es_store_path(s), es_store_path(s), err));
-    for (int64_t i = 0; i < n; i++) ES_TRY(add_clip(*t, s, ids[i], how, err));
+    double dur_s = how == HOW_CPJKU ? es_grid_audioset.clip_s : how == HOW_RECORDINGS ? -1 : 0;
+    ES_TRY(es_truth_from_store(t, s, ids, n, !is_maestro(how), dur_s, err));
     if (how == HOW_RECORDINGS) ES_TRY(add_recordings(*t, s, ids, n, err));
-    (*t)->has_confidence = true;
     return 0;
 }
 
