@@ -13,6 +13,7 @@ measurement's threads did; additions and the optimiser run at --memory bytes/s; 
 the network card while the node computes; a leaf's time varies by --jitter from node to node and step to step.
 """
 import argparse
+import itertools
 import json
 import math
 import os
@@ -79,10 +80,11 @@ def simulate(program, platform, ranks, settings):
     name = program.parent / f"p{os.getpid()}"
     name.with_suffix(".xml").write_text(xml)
     name.with_suffix(".hosts").write_text("".join(hosts[i % len(hosts)] + "\n" for i in range(ranks)))
-    # Factors 1: SMPI's defaults model TCP on a 1 Gbit/s cluster; here bandwidth and latency are what the options say.
+    # Factors 1, no traffic of acknowledgements: SMPI's defaults model TCP on a 1 Gbit/s cluster; here bandwidth and latency are what
+    # the options say.
     text = run(["smpirun", "-no-privatize", "-np", ranks, "-hostfile", name.with_suffix(".hosts"), "-platform", name.with_suffix(".xml"),
                 "--cfg=smpi/simulate-computation:no", "--cfg=smpi/coll-selector:ompi", "--cfg=smpi/test:0", "--cfg=smpi/iprobe:0",
-                "--cfg=smpi/bw-factor:0:1", "--cfg=smpi/lat-factor:0:1", "--log=root.thres:error", program,
+                "--cfg=network/crosstraffic:0", "--cfg=smpi/bw-factor:0:1", "--cfg=smpi/lat-factor:0:1", "--log=root.thres:error", program,
                 *(f"{k}={v:.9g}" for k, v in settings.items())])
     for suffix in ".xml", ".hosts":
         name.with_suffix(suffix).unlink()
@@ -109,7 +111,7 @@ def measure(earshot, models, phases, path, depth):
     return rows
 
 
-def settings_of(m, leaves, a):
+def settings_of(m, leaves, a, ranks=1):
     """A measurement of one leaf on one rank -> what simulate.c wants, for a node."""
     faster = a.cores / m["threads"] * a.efficiency
     p = m["phases"]
@@ -117,7 +119,7 @@ def settings_of(m, leaves, a):
     return {"elements": m["trainable"], "leaves": leaves, "record": RECORD[m["phase"]],
             "leaf_s": sum(p[k] for k in ("frontend", "augment", "teacher", "forward")) / faster, "backward_s": p["backward"] / faster,
             "merge_s": 12 * m["trainable"] / a.memory, "sharded_s": 32 * m["trainable"] / a.memory,
-            "replicated_s": (12 * m["values"] if m["phase"] != "pretrain" else 0) / a.memory, "jitter": a.jitter, "steps": a.steps}
+            "replicated_s": (12 * m["values"] if m["phase"] != "pretrain" else 0) / a.memory, "jitter": a.jitter, "steps": a.steps if ranks <= 64 else 1}
 
 
 def powers(up_to):
@@ -126,21 +128,20 @@ def powers(up_to):
 
 def scenarios(measured, a):
     """(key of a result, measurement, leaves, ranks)"""
-    for m in measured:
+    for m, topology, ranks in itertools.product(measured, TOPOLOGIES, powers(a.ranks)):
         strong = m["phase"] == "stage2"
         slots = 1 << math.ceil(math.log2(LEAVES[m["model"]]))
-        for topology in TOPOLOGIES:
-            for ranks in powers(min(slots, a.ranks) if strong else a.ranks):
-                leaves = LEAVES[m["model"]] if strong else ranks * a.leaves_per_node
-                yield {"kind": "strong" if strong else "weak", "model": m["model"], "topology": topology, "ranks": ranks, "leaves": leaves,
-                       "clips": leaves * m["batch"], "bandwidth": a.bandwidth}, m
+        leaves = LEAVES[m["model"]] if strong else ranks * a.leaves_per_node
+        if not strong or ranks <= slots:
+            yield {"kind": "strong" if strong else "weak", "model": m["model"], "topology": topology, "ranks": ranks, "leaves": leaves,
+                   "clips": leaves * m["batch"], "bandwidth": a.bandwidth, "latency": a.latency}, m
 
 
 def model(a, out, program, measured):
     path = out / "results.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    for key, m in scenarios(measured, a):
-        settings = settings_of(m, key["leaves"], a)
+    for key, m in sorted(scenarios(measured, a), key=lambda x: x[0]["ranks"]):  # a table of fewer nodes is there early
+        settings = settings_of(m, key["leaves"], a, key["ranks"])
         key["settings"] = settings
         if any(all(r.get(k) == v for k, v in key.items()) for r in rows):
             continue
@@ -149,8 +150,13 @@ def model(a, out, program, measured):
         with path.open("a") as f:
             f.write(json.dumps(rows[-1]) + "\n")
         print(f"{key['kind']} {key['model']} {key['topology']} {key['ranks']} nodes: {result['step_s']:.4f} s", flush=True)
-    wanted = [key for key, _ in scenarios(measured, a)]
-    return [r for r in rows if any(all(r.get(k) == v for k, v in w.items()) for w in wanted)]
+    write(rows_of(rows, a, measured), a, out)
+
+
+def rows_of(rows, a, measured):
+    """The results that belong to this command, in its order."""
+    wanted = [{**key, "settings": settings_of(m, key["leaves"], a, key["ranks"])} for key, m in scenarios(measured, a)]
+    return [r for w in wanted for r in rows if all(r.get(k) == v for k, v in w.items())]
 
 
 def add_efficiency(rows):
@@ -201,6 +207,12 @@ def plot(rows, out):
         axes.legend(fontsize=7)
         figure.savefig(out / f"{kind}.png", dpi=150, bbox_inches="tight")
         plt.close(figure)
+
+
+def write(rows, a, out):
+    add_efficiency(rows)
+    (out / "table.md").write_text(table(rows, a))
+    plot(rows, out)
 
 
 # ---- against this machine
@@ -260,7 +272,7 @@ def main():
     p.add_argument("--latency", type=float, default=1e-6, help="s of a link")
     p.add_argument("--jitter", type=float, default=0.01, help="standard deviation of a leaf's time, share of it")
     p.add_argument("--leaves-per-node", type=int, default=1)
-    p.add_argument("--steps", type=int, default=3, help="simulated, behind one warm-up")
+    p.add_argument("--steps", type=int, default=3, help="simulated, fewer on more than 64 nodes")
     a = p.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     program = compile_simulator(a.out)
@@ -272,10 +284,7 @@ def main():
         measured = [m for m in measured if m["model"] in a.models and m["phase"] in a.phases]
     else:
         measured = measure(a.earshot, a.models, a.phases, a.out / "measured.jsonl", a.depth)
-    rows = model(a, a.out, program, measured)
-    add_efficiency(rows)
-    (a.out / "table.md").write_text(table(rows, a))
-    plot(rows, a.out)
+    model(a, a.out, program, measured)
     print(a.out / "table.md")
 
 
