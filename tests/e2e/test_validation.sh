@@ -9,7 +9,7 @@ toy_stores
 toy_configs
 [ $failures = 0 ] || done_testing
 ok 1 train --config pre.yaml --json pre.json
-ok 2 train --config stage1.yaml --json run.json
+ok 2 train --config stage1.yaml --set train.test=true --set train.validate_teacher=true --json run.json
 
 truth=demo/desed/metadata/validation
 score() { # score NAME CHECKPOINT WHO SUBSET TSV DURATIONS
@@ -52,7 +52,7 @@ parts = [valid[k] for k in ("psds1", "psds1_external", "mpauc") if not math.isna
 assert abs(valid["objective"] - sum(parts)) < 1e-12 and math.isnan(valid["psds1_external"]), valid
 PY
 
-ok 1 train --config stage1.yaml --set run.dir=runs/off --set train.test=false --set train.validate_teacher=false --json off.json
+ok 1 train --config stage1.yaml --set run.dir=runs/off --json off.json # both are off
 [ ! -e runs/off/test.json ] || fail "train.test false, but tested"
 "$python" - <<'PY' || fail "the teacher was validated"
 import h5py, math
