@@ -5,16 +5,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "earshot/forward.h"
-#include "earshot/hash.h"
-#include "earshot/kernels.h"
-#include "earshot/labels.h"
 #include "earshot/log.h"
 #include "earshot/mem.h"
-#include "earshot/model.h"
 #include "earshot/timer.h"
 #include "earshot/train.h"
-#include "earshot/validate.h"
 #include "run_files.h"
 #include "train_impl.h"
 

@@ -47,7 +47,7 @@ static int declare(struct train_log *l, int leaves, enum es_validation_kind kind
     l->n_valid = n;
     ES_TRY(
         es_metrics_table(l->m, "/step/step", step, sizeof step / sizeof *step, &l->table[TABLE_STEP], err));
-    return es_metrics_table(l->m, "/valid/step", valid, (size_t)n, &l->table[TABLE_VALID], err);
+    return es_metrics_table(l->m, "/valid/step", valid, n, &l->table[TABLE_VALID], err);
 }
 
 int train_log_open_all(const struct es_comm *c, struct train_log **l, const struct es_config *cfg,
