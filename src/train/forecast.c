@@ -7,6 +7,7 @@
 #include "earshot/mem.h"
 #include "earshot/train.h"
 #include "earshot/yamlrows.h"
+#include "run_files.h"
 #include "train_impl.h"
 
 #define ASSUMED_GFLOPS 100.0 /* fp32 of one Zen 4 core; bench step measures */
@@ -25,9 +26,9 @@ static int parse_count(const char *path, const struct es_yaml_row *r, int64_t *n
     return 0;
 }
 
-/* Validation and test clips this phase would score, by the subsets of their stores. */
+/* Whether this phase scores such clips (weak ones have no strong labels to score). */
 static bool scored(const char *key, bool pretrain) {
-    return (strcmp(key, "as_eval") == 0) == pretrain;
+    return strcmp(key, "weak") != 0 && (strcmp(key, "as_eval") == 0) == pretrain;
 }
 
 static int take_row(struct es_train_forecast *f, const char *path, const struct es_yaml_row *r, bool pretrain,
@@ -197,6 +198,23 @@ static int from_sizes(struct es_train_forecast *f, const struct es_config *cfg, 
     return rc;
 }
 
+/* Clips of the stores to validate on. */
+static int count_validation_all(struct es_train_forecast *f, const struct es_comm *c,
+                                const struct es_config *cfg, struct es_err *err) {
+    int n;
+    const char *const *path = es_config_strings(cfg, "data.validation_stores", &n);
+    if (n == 0) path = es_config_strings(cfg, "data.stores", &n);
+    f->n_validation = f->n_test = 0;
+    for (int i = 0; i < n; i++) {
+        struct es_store *s = NULL;
+        ES_TRY(es_store_open_all(&s, c, path[i], err));
+        f->n_validation += es_validation_clips(s, train_validation_kind(cfg));
+        if (train_phase(cfg) != ES_PHASE_PRETRAIN) f->n_test += es_validation_clips(s, ES_VALID_TEST);
+        es_store_close(&s);
+    }
+    return 0;
+}
+
 static int from_stores_all(struct es_train_forecast *f, const struct es_comm *c, const struct es_config *cfg,
                            struct es_err *err) {
     struct es_dataset *d = NULL;
@@ -207,7 +225,8 @@ static int from_stores_all(struct es_train_forecast *f, const struct es_comm *c,
     if (rc == 0) rc = forecast(f, cfg, plan, es_dataset_classes(d), err);
     es_plan_free(&plan);
     es_dataset_close(&d);
-    return es_err_agree_all(c, rc, err);
+    ES_TRY(es_err_agree_all(c, rc, err));
+    return count_validation_all(f, c, cfg, err);
 }
 
 int es_train_forecast_all(const struct es_comm *c, const struct es_config *cfg, const char *set_sizes,

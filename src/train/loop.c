@@ -6,16 +6,12 @@
 #include <sys/stat.h>
 
 #include "earshot/ckpt.h"
-#include "earshot/forward.h"
 #include "earshot/hash.h"
 #include "earshot/kernels.h"
-#include "earshot/labels.h"
 #include "earshot/log.h"
 #include "earshot/mem.h"
-#include "earshot/model.h"
 #include "earshot/timer.h"
 #include "earshot/train.h"
-#include "earshot/validate.h"
 #include "run_files.h"
 #include "train_impl.h"
 

@@ -50,7 +50,7 @@ static int declare(struct train_log *l, int leaves, enum es_validation_kind kind
     struct es_metrics_column checkpoint[] = {{"/checkpoint/exposed_s", ES_H5_F64, 0, {0}, {{0}}},
                                              {"/checkpoint/write_s", ES_H5_F64, 0, {0}, {{0}}},
                                              {"/checkpoint/background", ES_H5_I32, 0, {0}, {{0}}}};
-    ES_TRY(es_metrics_table(l->m, "/valid/step", valid, (size_t)n, &l->table[TABLE_VALID], err));
+    ES_TRY(es_metrics_table(l->m, "/valid/step", valid, n, &l->table[TABLE_VALID], err));
     return es_metrics_table(l->m, "/checkpoint/step", checkpoint, sizeof checkpoint / sizeof *checkpoint,
                             &l->table[TABLE_CHECKPOINT], err);
 }

@@ -9,7 +9,7 @@ toy_stores
 toy_configs
 [ $failures = 0 ] || done_testing
 ok 1 train --config pre.yaml --json pre.json
-ok 2 train --config stage1.yaml --json run.json
+ok 2 train --config stage1.yaml --set train.test=true --set train.validate_teacher=true --json run.json
 
 truth=demo/desed/metadata/validation
 score() { # score NAME CHECKPOINT WHO SUBSET TSV DURATIONS
@@ -52,11 +52,43 @@ parts = [valid[k] for k in ("psds1", "psds1_external", "mpauc") if not math.isna
 assert abs(valid["objective"] - sum(parts)) < 1e-12 and math.isnan(valid["psds1_external"]), valid
 PY
 
-ok 1 train --config stage1.yaml --set run.dir=runs/off --set train.test=false --set train.validate_teacher=false --json off.json
+ok 1 train --config stage1.yaml --set run.dir=runs/off --json off.json # both are off
 [ ! -e runs/off/test.json ] || fail "train.test false, but tested"
 "$python" - <<'PY' || fail "the teacher was validated"
 import h5py, math
 with h5py.File("runs/off/metrics.h5") as f:
     assert math.isnan(f["valid/teacher_psds1"][-1]) and not math.isnan(f["valid/psds1"][-1])
 PY
+
+# --check from the stores: the same on any number of ranks, and what the run then did
+ok 1 train --check --config stage1.yaml --json check.json
+cp out check.txt
+ok 2 train --check --config stage1.yaml --json two.json
+cmp -s out check.txt && cmp -s check.json two.json || fail "--check: other answers on 2 ranks"
+"$python" - <<'PY' || fail "--check"
+import json
+c, run = json.load(open("check.json")), json.load(open("run.json"))
+assert c["total_steps"] == run["total_steps"] == c["steps_per_epoch"] * c["epochs"] and c["leaves"] == 4, c
+assert c["parameters"] == run["parameters"] and c["trainable"] < c["parameters"], c
+assert c["validation_clips"] > 0 and c["test_clips"] > 0 and c["sets"]["weak"]["clips"] == 5, c
+assert [r["ranks"] for r in c["at_ranks"]][:3] == [1, 2, 4], c
+PY
+
+# balanced drawing: an epoch holds every clip once, rank counts do not matter
+balanced=(--set pretrain.sampler=balanced --set train.max_steps=3 --set train.validate_every=0)
+for n in 1 2; do ok $n train --config pre.yaml "${balanced[@]}" --set run.dir=runs/balanced.$n; done
+same_runs runs/balanced.1 runs/balanced.2
+for step in 0 1 2; do ok 1 inspect --plan $step --config pre.yaml "${balanced[@]}" --json plan$step.json; done
+ok 1 inspect --plan 0 --config pre.yaml --json shuffled.json
+"$python" - <<'PY' || fail "balanced drawing"
+import json
+def names(f):
+    return [c["name"] for leaf in json.load(open(f))["leaves"] for c in leaf["clips"]]
+seen = [n for step in range(3) for n in names(f"plan{step}.json")]
+assert len(seen) == len(set(seen)) == 20 and names("plan0.json") != names("shuffled.json")
+PY
+
+# stores with another number of classes than the configuration names
+go 1 train --config pre.yaml --set pretrain.classes=447 --set run.dir=runs/none
+[ $code = 65 ] && errors | grep -q 'as-strong.h5: /classes: got .*, want the 447' || fail "447 classes: code $code"
 done_testing
