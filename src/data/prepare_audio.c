@@ -233,7 +233,9 @@ int prep_probe_all(struct prep *x, struct es_err *err) {
     struct mp3s mp3s = {0};
     struct round round = {0};
     struct es_text notes = {0};
+    struct es_progress progress = {0};
     int rc = round_new(&round, PROBE_FILES, err);
+    es_progress_begin(&progress, "prepare: probe");
     for (int64_t at = begin; rc == 0 && at < end; at += PROBE_FILES) {
         int n = end - at < PROBE_FILES ? (int)(end - at) : PROBE_FILES;
         memset(round.err, 0, (size_t)n * sizeof *round.err);
@@ -242,7 +244,9 @@ int prep_probe_all(struct prep *x, struct es_err *err) {
         for (int i = 0; i < n; i++) round.rc[i] = probe(x, &x->file[at + i], &mp3s, &round.err[i]);
         for (int i = 0; i < n && rc == 0; i++)
             if ((rc = note(x, round.rc[i], &round.err[i], &notes)) < 0) *err = round.err[i];
+        es_progress_update(&progress, at + n - begin, end - begin, "files of this rank", NULL);
     }
+    es_progress_end(&progress);
     ES_GO(es_err_agree_all(x->comm, rc, err));
     ES_GO(share_files_all(x, err));
     rc = share_notes_all(x, &notes, err);
