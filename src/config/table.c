@@ -36,7 +36,7 @@
 #define RECORDINGS(s)                                                                                        \
     ROW(PATH, "prepare." s "_recordings", "",                                                                \
         "recordings of the subset " s ", one a line below a header, where its labels are a folder of "       \
-                                      "annotations; empty: all of the folder",                               \
+        "annotations; empty: all of the folder",                                                             \
         ANY)
 
 static const struct es_config_key table[] = {

@@ -331,7 +331,7 @@ static void end_report(struct prep *x, struct es_prepare_report *r) {
 int es_prepare_all(const struct es_comm *comm, const struct es_prepare_params *p,
                    struct es_prepare_report *report, uint64_t *digest, struct es_err *err) {
     struct es_err own = {0};
-    struct es_prepare_report unseen, *r = report ? report : &unseen;
+    struct es_prepare_report unseen = {0}, *r = report ? report : &unseen;
     struct prep x;
     bool damaged;
     int rc;
@@ -363,15 +363,21 @@ done:
 int es_prepare_check_all(const struct es_comm *comm, const struct es_prepare_params *p,
                          struct es_prepare_report *report, int64_t *n_clips, struct es_err *err) {
     struct es_err own = {0};
-    struct es_prepare_report unseen, *r = report ? report : &unseen;
+    struct es_prepare_report unseen = {0}, *r = report ? report : &unseen;
     struct prep x;
     *r = (struct es_prepare_report){0};
-    int rc = read_tables_all(&x, comm, p, err ? err : &own);
+    if (!err) err = &own;
+    int rc = read_tables_all(&x, comm, p, err);
     if (rc == 0) {
         prep_log_problems(&x, 0);
         prep_count(&x, NULL, NULL, NULL, r);
         for (int s = 0; n_clips && s < r->n_sets; s++)
             *n_clips = (s ? *n_clips : 0) + r->set[s].out[ES_PREPARE_STAYS];
+        for (int64_t f = 0; f < x.n_files; f++) { /* a recording stands for its windows */
+            r->set[x.file[f].source].clips += x.file[f].annotated;
+            r->set[x.file[f].source].out[ES_PREPARE_STAYS] += x.file[f].annotated;
+        }
+        rc = check_sets(&x, r, err);
     }
     end_report(&x, r);
     if (!report) es_prepare_report_free(&unseen);

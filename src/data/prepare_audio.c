@@ -18,6 +18,7 @@
 
 enum { FULL_WINDOW_CS = 1000, CS = 100, ROUND_FILES = 16, PROBE_FILES = 256, MAX_ROUND = 1024 };
 enum { RATE_MIN_HZ = 4000, RATE_MAX_HZ = 384000 }; /* beyond: a damaged header */
+#define ROUND_S 0.5                                /* between two exchanges */
 #define WAVE_BYTES ((int64_t)512 << 20)            /* of decoded files that a rank may hold at once */
 
 /* Every folder, in it every stem, with every extension, in the folder itself and one below. */
@@ -232,7 +233,9 @@ int prep_probe_all(struct prep *x, struct es_err *err) {
     struct mp3s mp3s = {0};
     struct round round = {0};
     struct es_text notes = {0};
+    struct es_progress progress = {0};
     int rc = round_new(&round, PROBE_FILES, err);
+    es_progress_begin(&progress, "prepare: probe");
     for (int64_t at = begin; rc == 0 && at < end; at += PROBE_FILES) {
         int n = end - at < PROBE_FILES ? (int)(end - at) : PROBE_FILES;
         memset(round.err, 0, (size_t)n * sizeof *round.err);
@@ -241,7 +244,9 @@ int prep_probe_all(struct prep *x, struct es_err *err) {
         for (int i = 0; i < n; i++) round.rc[i] = probe(x, &x->file[at + i], &mp3s, &round.err[i]);
         for (int i = 0; i < n && rc == 0; i++)
             if ((rc = note(x, round.rc[i], &round.err[i], &notes)) < 0) *err = round.err[i];
+        es_progress_update(&progress, at + n - begin, end - begin, "files of this rank", NULL);
     }
+    es_progress_end(&progress);
     ES_GO(es_err_agree_all(x->comm, rc, err));
     ES_GO(share_files_all(x, err));
     rc = share_notes_all(x, &notes, err);
@@ -382,7 +387,7 @@ int prep_write_all(struct prep *x, struct es_store_writer *w, const int64_t *row
     int64_t begin = block_begin(x, es_comm_rank(x->comm)), end = block_begin(x, es_comm_rank(x->comm) + 1);
     int threads = decoding_threads(x, begin, end),
         most = ROUND_FILES * threads < MAX_ROUND ? ROUND_FILES * threads : MAX_ROUND;
-    int64_t rounds = es_comm_max_all(x->comm, (end - begin + most - 1) / most), done = 0, n_bad = 0;
+    int64_t done = 0, n_bad = 0;
     struct by_file sorted = {0};
     struct mp3s mp3s = {0};
     struct round round = {0};
@@ -394,20 +399,24 @@ int prep_write_all(struct prep *x, struct es_store_writer *w, const int64_t *row
     if (rc == 0) rc = round_new(&round, most, err);
     ES_GO(es_err_agree_all(x->comm, rc, err));
     es_progress_begin(&progress, "prepare");
-    for (int64_t r = 0; r < rounds; r++) { /* short rounds: one rank's error ends the job soon */
-        int n = end - begin - done < most ? (int)(end - begin - done) : most;
-        rc = write_round(x, w, row, &sorted, begin + done, n, threads, &round, &mp3s, &notes, &n_bad, err);
-        done += n;
-        if (rc == 0 && es_stop_requested()) rc = ES_STOPPED;
+    do { /* short rounds: one rank's error ends the job soon */
+        double round_s = es_now_s();
+        do {
+            int n = end - begin - done < most ? (int)(end - begin - done) : most;
+            rc =
+                write_round(x, w, row, &sorted, begin + done, n, threads, &round, &mp3s, &notes, &n_bad, err);
+            done += n;
+            if (rc == 0 && es_stop_requested()) rc = ES_STOPPED;
+        } while (rc == 0 && begin + done < end && es_now_s() - round_s < ROUND_S);
         ES_GO(es_err_agree_all(x->comm, rc, err));
         files = es_comm_sum_all(x->comm, done);
         es_progress_update(&progress, files, x->n_files, "files", NULL);
-        if (rc == ES_STOPPED && r + 1 < rounds) {
+        if (rc == ES_STOPPED && files < x->n_files) {
             es_log(ES_LOG_INFO, "stopped by a signal files=%lld; run again to resume", (long long)files);
             goto done;
         }
         rc = 0;
-    }
+    } while (files < x->n_files);
     x->files_done = files;
     x->seconds += es_now_s() - begin_s;
     es_log(ES_LOG_INFO, "prepare files=%lld seconds=%.1f files_per_s=%.1f threads=%d", (long long)files,

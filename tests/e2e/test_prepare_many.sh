@@ -2,6 +2,7 @@
 # TIMEOUT 300
 # Many small clips through prepare on 2 ranks: whole, in bounded memory, with a rate that does not fall with their number (reported:
 # the machine may be shared), resumable. CLIPS: counts, the last one is the largest.
+# shellcheck disable=SC2015  # fail has no failure of its own
 # shellcheck source=tests/e2e/toy.sh
 . "${EARSHOT_SOURCE:?}/tests/e2e/toy.sh" || exit 1
 read -ra counts <<<"${CLIPS:-2000 8000}"

@@ -245,6 +245,13 @@ static void stops(void **state) {
         help_failed(es_prepare_all(comm, &p, NULL, NULL, &err), &err, ES_EDATA, "late.tsv: set strong",
                     empty[i][1]);
     }
+    err = (struct es_err){0}; /* --check sees it in the tables already */
+    if (es_comm_rank(comm) == 0) put_text("late.tsv", empty[1][0]);
+    es_comm_barrier_all(comm);
+    rc = es_prepare_check_all(comm, &p, &r, NULL, &err);
+    help_failed(rc, &err, ES_EDATA, "late.tsv: set strong", "first problem: ");
+    assert_true(listed(&r, "late.tsv:2: event_label", "Horse"));
+    es_prepare_report_free(&r);
     assert_int_equal(help_bytes(p.out), -1);
     es_comm_barrier_all(comm);
 }
