@@ -79,7 +79,7 @@ fail) exit "$2" ;;
 train)
     [ "$2" != quick ] || { finish; exit 0; }
     if [ "${SLURM_RESTART_COUNT:-0}" = 0 ]; then
-        trap 'say "stopped $2 $rank/$size"; exit 75' USR1
+        trap 'say "stopped $2 $rank/$size"; exit 75' USR1 TERM
         say "started $2 $rank/$size"
         for _ in $(seq 600); do sleep 0.1; done
         exit 70
@@ -147,6 +147,12 @@ slurm scontrol -o show job "${job[loop]}" | grep -q 'JobState=FAILED .*ExitCode=
 slurm scontrol -o show job "${job[mute]}" | grep -q 'JobState=FAILED .*ExitCode=75:0' || fail "mute: 0 without a result was believed"
 [[ $(state "${job[never]}") = CANCELLED* ]] || fail "never: want it cancelled, is $(state "${job[never]}")"
 [ ! -s events ] || fail "something ran after a failure: $(cat events)"
+echo 'threads=1' >site.sh
+submit $'list,arch,cancelled\ncancelled,-,-,-,1,2,1,train {arch}'
+wait_for 60 grep -q 'started cancelled 1/2' events
+slurm scancel "${job[cancelled]}"
+wait_for 60 empty
+[[ $(state "${job[cancelled]}") = CANCELLED* ]] || fail "a cancelled job came back: $(state "${job[cancelled]}")"
 
 program=${EARSHOT_BUILD:-$source/build/release}/earshot
 configs=$source/configs/toy
