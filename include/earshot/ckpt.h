@@ -4,9 +4,10 @@
  *   /adam/m, /adam/v                   f32 [n] moments of all trainable parameters, in the order of the parameter table, unpadded
  *   /adam/index/{name,offset,n}        where each parameter stands in them
  *   /config                            the resolved configuration, text
+ *   /classes                           names of what the network tells apart; older files have none
  *   /meta                              attributes step, epoch, seed, config_digest, store_digest, parameters_digest,
  *                                      best_metric, commit and, written last, complete = 1
- *   every data set but /config and the index: attribute digest (u64, of its content), checked on loading
+ *   every data set but /config, /classes and the index: attribute digest (u64, of its content), checked on loading
  *
  * This module knows no model: it gets lists of arrays. Student and teacher are full replicas on every rank; the moments are
  * sharded: each rank owns segments of the flat gradient vector, in which a parameter stands at an offset that has nothing to do
@@ -62,7 +63,9 @@ struct es_ckpt_meta {
     int64_t step, epoch;
     uint64_t seed, config_digest, store_digest, parameters_digest;
     double best_metric; /* NaN: none yet */
-    char commit[32];    /* out: of the program that wrote the file */
+    int n_classes;      /* in, with their names; 0: none */
+    const char *const *class_name;
+    char commit[32]; /* out: of the program that wrote the file */
 };
 
 /* Writes path. keep (may be NULL): name under which the file that stood there stays. state: same on all ranks but segments. */

@@ -36,6 +36,7 @@ void es_dataset_close(struct es_dataset **d);
 const int64_t *es_dataset_counts(const struct es_dataset *d);                /* [ES_N_SETS] */
 const char *es_dataset_name(const struct es_dataset *d, int set, int64_t i); /* of clip i of a set */
 int es_dataset_classes(const struct es_dataset *d);
+const char *const *es_dataset_class_names(const struct es_dataset *d);
 int es_dataset_frames(const struct es_dataset *d);
 bool es_dataset_has_pseudo(const struct es_dataset *d);
 uint64_t es_dataset_digest(const struct es_dataset *d);        /* of stores, exclusions and pseudo-labels */

@@ -333,7 +333,25 @@ int es_config_diff(const struct es_config *a, const struct es_config *b, char *n
     return differ;
 }
 
-static void add_yaml(const struct es_config *cfg, struct es_text *t) {
+/* The default of a choice that nobody made is not written when a key for another choice is set: read again, it would rule that
+ * key out. */
+static bool is_left_out(const struct es_config *cfg, const struct es_config *defaults, int selector) {
+    int n = 0;
+    const struct es_config_key *table = es_config_keys(&n);
+    const struct es_config_value *v = &cfg->value[selector];
+    size_t len = strlen(table[selector].name);
+    if (v->layer != ES_LAYER_DEFAULT) return false;
+    for (int row = 0; row < n; row++) {
+        const char *only = table[row].only;
+        if (only && strncmp(only, table[selector].name, len) == 0 && only[len] == '=' &&
+            !es_text_has_word(only + len + 1, v->s) &&
+            !same_value(row, &cfg->value[row], &defaults->value[row]))
+            return true;
+    }
+    return false;
+}
+
+static void add_yaml(const struct es_config *cfg, const struct es_config *defaults, struct es_text *t) {
     int n = 0;
     const struct es_config_key *table = es_config_keys(&n);
     const char *section = "";
@@ -346,15 +364,19 @@ static void add_yaml(const struct es_config *cfg, struct es_text *t) {
             len = (size_t)(dot - name);
             es_text_add(t, "%.*s:\n", (int)len, section);
         }
-        es_text_add(t, "%s%s: ", dot ? "  " : "", dot ? dot + 1 : name);
+        es_text_add(t, "%s%s%s: ", dot ? "  " : "", is_left_out(cfg, defaults, row) ? "# not chosen: " : "",
+                    dot ? dot + 1 : name);
         es_config_value_text(&table[row], &cfg->value[row], t);
         es_text_add(t, "\n");
     }
 }
 
 int es_config_to_yaml(const struct es_config *cfg, char **text, struct es_err *err) {
+    struct es_config *defaults = NULL;
     struct es_text t = {0};
-    add_yaml(cfg, &t);
+    ES_TRY(es_config_new(&defaults, err));
+    add_yaml(cfg, defaults, &t);
+    es_config_free(&defaults);
     int rc = es_text_check(&t, err);
     if (rc == 0)
         *text = t.s;

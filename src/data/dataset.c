@@ -271,6 +271,9 @@ const char *es_dataset_name(const struct es_dataset *d, int set, int64_t i) {
 int es_dataset_classes(const struct es_dataset *d) {
     return d->n_classes;
 }
+const char *const *es_dataset_class_names(const struct es_dataset *d) {
+    return es_store_classes(d->store[0]);
+}
 int es_dataset_frames(const struct es_dataset *d) {
     return d->p.n_frames;
 }

@@ -238,6 +238,7 @@ int ckpt_describe_all(struct es_h5 **out, const struct es_comm *comm, const char
     ES_GO(es_h5_create_all(out, comm, path, "checkpoint", ES_CKPT_VERSION, err));
     write_meta(*out, meta);
     es_h5_put_text_all(*out, "/config", config);
+    if (meta->n_classes > 0) es_h5_put_strings_all(*out, "/classes", meta->n_classes, meta->class_name);
     make_arrays(*out, "/student", s->student, s->n_student);
     make_arrays(*out, "/teacher", s->teacher, s->n_teacher);
     write_index(*out, s, name, index, index + s->n_params);

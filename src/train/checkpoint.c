@@ -90,7 +90,9 @@ static int save(const struct es_comm *c, struct es_ckpt_writer *w, struct es_tra
                                 .config_digest = es_config_digest(s->config),
                                 .store_digest = s->store_digest,
                                 .parameters_digest = es_params_digest(es_trainer_student(t)),
-                                .best_metric = s->best};
+                                .best_metric = s->best,
+                                .n_classes = s->n_classes,
+                                .class_name = s->class_name};
     int rc = lists_new(&l, t, err);
     if (rc == 0) rc = es_config_to_yaml(s->config, &text, err);
     ES_GO(es_err_agree_all(c, rc, err));

@@ -101,7 +101,9 @@ static struct train_state state_of(struct run *r) {
                                 .best = r->best,
                                 .seed = r->tp.seed,
                                 .config = r->cfg,
-                                .store_digest = es_dataset_digest(r->data)};
+                                .store_digest = es_dataset_digest(r->data),
+                                .n_classes = es_dataset_classes(r->data),
+                                .class_name = es_dataset_class_names(r->data)};
 }
 
 static int save(struct run *r, const char *name, struct es_err *err) {

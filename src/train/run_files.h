@@ -12,6 +12,8 @@ struct train_state {
     double best;  /* best validation objective so far, NAN: none */
     uint64_t seed, store_digest;
     const struct es_config *config;
+    int n_classes;
+    const char *const *class_name;
 };
 /* log.txt and config.yaml; rank 0 only. */
 int train_open_log(const char *dir, struct es_err *err);

@@ -110,6 +110,7 @@ static void objective(struct es_objective_params *o, const struct es_config *cfg
     o->ssl_clips = (enum es_ssl_clips)choice(cfg, "loss.ssl_clips", clips, ES_N_SSL_CLIPS);
     o->pseudo_classes =
         (enum es_pseudo_classes)choice(cfg, "loss.pseudo_classes", classes, ES_N_PSEUDO_CLASSES);
+    o->mixup_hard = es_config_is(cfg, "augment.mixup_labels", "hard");
     o->no_desed_alias = !es_config_bool(cfg, "data.desed_alias");
     o->ssl_no_class_mask = es_config_bool(cfg, "loss.ssl_no_class_mask");
     o->exclude_maestro_weak_ssl = es_config_bool(cfg, "loss.exclude_maestro_weak_ssl");

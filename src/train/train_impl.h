@@ -24,6 +24,26 @@ void train_augment_after(const struct es_trainer_params *tp, struct es_leaf_inpu
 const float *train_augment_filtered(const struct es_trainer_params *tp, const struct es_leaf_input *in,
                                     int filter, float *scratch);
 
+/* trainer.c: features [n,1,F,T] on a tape */
+struct es_tensor *train_feature_input(const struct es_trainer_params *tp, struct es_tape *tape,
+                                      float *features, int64_t n);
+
+/* frozen.c: the frozen transformer of stage 1, in fixed blocks of clips, so that the shapes of its GEMMs depend neither on
+ * the leaf nor on who computes. In every round (the i-th leaf of every rank) owners call _run, which gives blocks away, computes
+ * the rest and collects; ranks without a leaf in this round call _receive and _help. tp, c and net must outlive it. */
+struct train_frozen;
+int train_frozen_new(struct train_frozen **f, const struct es_trainer_params *tp, const struct es_comm *c,
+                     const struct es_net *net, int tree_leaves, struct es_err *err);
+void train_frozen_free(struct train_frozen **f);
+/* Who owns, who helps in round `round` of a step. false: nobody has a leaf left. */
+bool train_frozen_round(struct train_frozen *f, int n_active, int round);
+/* features [leaf_clips,1,F,T]; NULL: the leaf could not be read, and the helpers, who do not know, get what lies in memory. */
+void train_frozen_run(struct train_frozen *f, struct es_tape *tape, float *features);
+void train_frozen_receive(struct train_frozen *f);
+void train_frozen_help(struct train_frozen *f, struct es_tape *tape, struct es_reducer *reducer);
+/* The embeddings that _run left [leaf_clips, n_frames, width]. */
+struct es_tensor *train_frozen_input(const struct train_frozen *f, struct es_tape *tape);
+
 /* input.c: leaves for the trainer */
 struct train_input {
     const struct es_trainer_params *tp;
