@@ -19,15 +19,14 @@ ok 2 "${run[@]}" --set run.dir=runs/calm
 
 bash "$EARSHOT_SOURCE/tests/net/hosts.sh" up || { fail "no hosts"; done_testing; }
 net=10.$(cat "$D/net").0.0/24
-# far RANKS JOB...: one rank a host; leaves code, out, all_err and seconds. A lost host is noticed by the launcher's keep-alive
+# far RANKS JOB...: one rank a host; leaves code, out and all_err. A lost host is noticed by the launcher's keep-alive
 far() {
-    local np=$1 begin=$SECONDS
+    local np=$1
     shift
     timeout -k 5 120 mpiexec --mca plm_rsh_agent "$D/rsh" --mca oob_tcp_if_include "$net" --mca btl_tcp_if_include "$net" --mca btl self,vader,tcp \
         --mca oob_tcp_keepalive_time 5 --mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 3 --bind-to none \
         --hostfile "$D/hosts" --map-by ppr:1:node -x ES_FAULT -n "$np" "$earshot" "$@" >out 2>all_err </dev/null
     code=$?
-    seconds=$((SECONDS - begin))
 }
 export ES_FAULT=
 

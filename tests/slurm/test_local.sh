@@ -54,6 +54,7 @@ cut_wait() {
     for id; do wait_for 90 back_in_queue "$id"; done
     sleep 2
     for id; do
+        [[ $(state "$id") != RUNNING* ]] || continue # this machine was so slow that it did serve them
         raw=$(slurm scontrol -o show job "$id" | sed 's/^JobId=\([0-9]*\) .*/\1/')
         wait_for 30 no_step "$raw"
         rm -f "$S"/spool/*/stepd.slurm.pmix."$raw".* # of a step that was killed
@@ -61,7 +62,7 @@ cut_wait() {
     done
 }
 no_step() { ! ss -xlH | grep -q "stepd.slurm.pmix.$1[.]"; }
-back_in_queue() { [ "$(state "$1")" = "PENDING BeginTime" ]; }
+back_in_queue() { slurm scontrol -o show job "$1" | grep -Eq 'JobState=PENDING Reason=BeginTime |Restarts=[1-9].* JobState=RUNNING|JobState=RUNNING .*Restarts=[1-9]'; }
 seen() { grep -qxF -- "$1" "$S/events"; }
 
 # The stand-in: `note X` says so; `train X` is asked to stop in its first run, and finishes in the second; `fail X` fails.
@@ -79,7 +80,7 @@ fail) exit "$2" ;;
 train)
     [ "$2" != quick ] || { finish; exit 0; }
     if [ "${SLURM_RESTART_COUNT:-0}" = 0 ]; then
-        trap 'say "stopped $2 $rank/$size"; exit 75' USR1
+        trap 'say "stopped $2 $rank/$size"; exit 75' USR1 TERM
         say "started $2 $rank/$size"
         for _ in $(seq 600); do sleep 0.1; done
         exit 70
@@ -147,6 +148,12 @@ slurm scontrol -o show job "${job[loop]}" | grep -q 'JobState=FAILED .*ExitCode=
 slurm scontrol -o show job "${job[mute]}" | grep -q 'JobState=FAILED .*ExitCode=75:0' || fail "mute: 0 without a result was believed"
 [[ $(state "${job[never]}") = CANCELLED* ]] || fail "never: want it cancelled, is $(state "${job[never]}")"
 [ ! -s events ] || fail "something ran after a failure: $(cat events)"
+echo 'threads=1' >site.sh
+submit $'list,arch,cancelled\ncancelled,-,-,-,1,2,1,train {arch}'
+wait_for 60 grep -q 'started cancelled 1/2' events
+slurm scancel "${job[cancelled]}"
+wait_for 60 empty
+[[ $(state "${job[cancelled]}") = CANCELLED* ]] || fail "a cancelled job came back: $(state "${job[cancelled]}")"
 
 program=${EARSHOT_BUILD:-$source/build/release}/earshot
 configs=$source/configs/toy
@@ -159,7 +166,7 @@ EARSHOT_WORK=$S/work timeout -k 5 120 "$program" prepare --config "$configs/data
 
 echo "== three trainings on 2 ranks: pre-empted; its node dies; at its time limit, with no warning but Slurm's TERM"
 export EARSHOT_WORK=$S/disturbed
-steps=40
+steps=30
 # disturb NAME OPTION: a training, so slow that there is something to disturb
 disturb() {
     echo "threads=1 launcher=srun sbatch_options=($2)" >site.sh
@@ -167,8 +174,11 @@ disturb() {
     submit "$1,-,-,-,1,2,1,train --config {config}/pretrain/atst.yaml --set run.dir={work}/runs/$1 --set train.epochs=$steps --set train.validate_every=0 --set checkpoint.every_seconds=4" \
         --config-dir "$configs"
 }
+# the same, alone and never stopped
+OPENBLAS_CORETYPE=Haswell ONEDNN_MAX_CPU_ISA=AVX2 OMP_PROC_BIND=false timeout -k 5 240 "$program" train --quiet \
+    --config "$configs/pretrain-atst.yaml" --set train.epochs=$steps --set train.validate_every=0 --set threads_per_rank=1 --set run.dir="$S/alone"
 submitted_program=$program
-ES_FAULT=slow-step:500 disturb limit "-w n4 --time=1"
+ES_FAULT=slow-step:700 disturb limit "-w n4 --time=1"
 ES_FAULT=slow-step:200 disturb preempt "-w n1"
 ES_FAULT=slow-step:200 disturb node "--exclude=n1,n4"
 wait_for 90 test -e "$EARSHOT_WORK/runs/preempt/checkpoint-last.h5"
@@ -177,9 +187,6 @@ wait_for 90 test -e "$EARSHOT_WORK/runs/node/checkpoint-last.h5"
 victim=$(slurm squeue -h -j "${job[node]}" -o %N)
 bash "$source/tests/slurm/cluster.sh" kill "$victim"
 rm -rf "${S:?}/spool/$victim" && mkdir "$S/spool/$victim"
-# the same, alone and never stopped
-OPENBLAS_CORETYPE=Haswell ONEDNN_MAX_CPU_ISA=AVX2 OMP_PROC_BIND=false timeout -k 5 240 "$program" train --quiet \
-    --config "$configs/pretrain-atst.yaml" --set train.epochs=$steps --set train.validate_every=0 --set threads_per_rank=1 --set run.dir="$S/alone"
 cut_wait "${job[preempt]}" "${job[node]}"
 cut_wait "${job[limit]}"
 slurm/status.sh --graph graph.tsv --config-dir "$configs" --site site.sh >status.txt
