@@ -166,7 +166,7 @@ static int bench_evaluate(struct es_run *run, struct es_err *err) {
     } sizes[] = {{1000, 10}, {10000, 10}, {100000, 10}, {1000, 407}};
     int64_t clips = 0, classes = 10, repeats = 3;
     ES_TRY(es_run_option_int(run, "clips", 10, 10000000, &clips, err));
-    ES_TRY(es_run_option_int(run, "classes", 2, 10000, &classes, err));
+    ES_TRY(es_run_option_int(run, "classes", 3, 10000, &classes, err));
     ES_TRY(es_run_option_int(run, "repeats", 1, 1000, &repeats, err));
     if (es_comm_rank(es_run_comm(run)) != 0) return 0;
     if (es_run_flag(run, "tune")) {

@@ -44,7 +44,8 @@ static void roofline(struct es_run *run, const struct es_bench_step *b, const st
                  flops * 1e-9, bound_s);
 }
 
-/* What the options say, in the configuration: stores, phase, architecture, depth, clips a leaf. */
+/* What the options say, in the configuration: stores, phase, architecture, depth, clips a leaf; and the head of every pre-training
+ * step that is measured. */
 static int configure(struct es_run *run, const struct es_bench_step_params *p, struct es_err *err) {
     struct es_config *cfg = es_run_config(run);
     const int n = es_run_option_count(run, "store");
@@ -74,6 +75,7 @@ static int configure(struct es_run *run, const struct es_bench_step_params *p, s
                  size[3], size[4]);
     }
     if (p->batch > 0) ES_TRY(es_config_set(cfg, text, err));
+    if (p->phase == ES_PHASE_PRETRAIN) ES_TRY(es_config_set(cfg, "pretrain.head=linear", err));
     return es_config_finish(cfg, err);
 }
 
