@@ -426,7 +426,8 @@ static void every_config_survives_writing(void **state) {
     }
     assert_true(found.gl_pathc > 20);
     for (size_t i = 0; i < found.gl_pathc; i++) {
-        if (strstr(found.gl_pathv[i], "/published-sizes.yaml")) continue; /* of --set-sizes, no configuration */
+        if (strstr(found.gl_pathv[i], "/published-sizes.yaml"))
+            continue; /* of --set-sizes, no configuration */
         struct es_config *cfg = defaults();
         if (es_config_load(cfg, found.gl_pathv[i], &err) < 0 || es_config_finish(cfg, &err) < 0)
             fail_msg("%s", err.msg);
