@@ -108,7 +108,7 @@ class RunLog(Case):
         self.assertEqual((code, err.count("\n")), (65, 1))
 
     def test_bad_usage_is_64(self):
-        for name in ("curves.py", "compare_runs.py", "scores.py"):
+        for name in ("ablation.py", "curves.py", "compare_runs.py", "scores.py"):
             code, _, err = script(name, "--frobnicate")
             self.assertEqual((code, err.count("\n")), (64, 1))
 
@@ -205,18 +205,50 @@ class Curves(Case):
         self.assertEqual((code, err.count("\n")), (65, 1))
 
 
-class Scores(Case):
+class Reports(Case):
     def setUp(self):
         super().setUp()
         os.makedirs(self.path("report"))
-        self.report("untrained", 0.01, 0.5)
-        self.report("it1", 0.2, 0.7)
-        write(self.path("runs", "it1"), example())
 
     def report(self, run, psds1, mpauc):
         for suffix, metric, value in (("desed", "psds1", psds1), ("maestro", "mpauc", mpauc)):
             with open(self.path("report", f"{run}-{suffix}.json"), "w") as file:
                 json.dump({metric: {"value": value, "classes": {"Speech": value, "Dog": value + 0.2}}}, file)
+
+
+class Ablation(Reports):
+    VARIANTS = ("it2-stage2", "it1-stage2", "it2-stage1", "it1-stage1", "no-ssl-stage2", "no-maestro-stage2", "no-desed-stage2")
+
+    def setUp(self):
+        super().setUp()
+        for k, variant in enumerate(self.VARIANTS):
+            for seed in (1, 2, 3):
+                self.report(f"{variant}-beats.seed{seed}", 0.1 * seed + 0.01 * k, 0.5)
+
+    def test_table(self):
+        code, out, err = script("ablation.py", self.tmp, "--arch", "beats", "--csv", self.path("a.csv"))
+        self.assertEqual((code, err), (0, ""))
+        lines = out.splitlines()
+        self.assertEqual(len(lines), 2 + len(self.VARIANTS))
+        self.assertIn("0.2000 0.1000 (+0.0000 0.0000)", lines[2])
+        self.assertIn("without DESED", lines[8])
+        self.assertIn("0.2600 0.1000 (+0.0600 0.0000)", lines[8])  # the same step for every seed: no error
+        with open(self.path("a.csv")) as file:
+            self.assertEqual(len(file.readlines()), 1 + 3 * len(self.VARIANTS))
+
+    def test_missing_run(self):
+        os.remove(self.path("report", "no-ssl-stage2-beats.seed2-maestro.json"))
+        code, _, err = script("ablation.py", self.tmp, "--arch", "beats")
+        self.assertEqual((code, err.count("\n")), (65, 1))
+        self.assertIn("no-ssl-stage2-beats.seed2-maestro.json", err)
+
+
+class Scores(Reports):
+    def setUp(self):
+        super().setUp()
+        self.report("untrained", 0.01, 0.5)
+        self.report("it1", 0.2, 0.7)
+        write(self.path("runs", "it1"), example())
 
     def test_table(self):
         write(self.path("runs", "pretrain"), example())  # not scored
