@@ -1,10 +1,14 @@
-/* Configurations: YAML, the table of keys, the rules between them. What is accepted and written is read again to the same digest. */
+/* Configurations: YAML, the table of keys, the rules between them. What is accepted and written is read again to the same digest.
+ * And the other YAML there is: rows of post-processing parameters. */
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "earshot/config.h"
 #include "earshot/mem.h"
+#include "earshot/yamlrows.h"
+
+#include "fuzz_file.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -22,6 +26,15 @@ static void again(const struct es_config *first, struct es_err *err) {
     es_free(&yaml);
 }
 
+static void read_rows(const uint8_t *data, size_t n, struct es_err *err) {
+    struct es_yaml_rows rows = {0};
+    char path[512];
+    if (!fuzz_file(path, data, n)) return;
+    es_yaml_rows_load(&rows, path, err);
+    es_yaml_rows_free(&rows);
+    unlink(path);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     struct es_config *cfg = NULL;
     struct es_err err = {0};
@@ -32,6 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         again(cfg, &err);
     es_config_free(&cfg);
     es_free(&text);
+    if (n % 4 == 0 || n < 256) read_rows(data, n, &err);
     ES_ASSERT(es_mem_live_blocks() == 0);
     return 0;
 }

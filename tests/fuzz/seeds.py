@@ -119,6 +119,16 @@ def main():
     for f in [*SOURCE.glob("configs/toy/*.yaml"), SOURCE / "configs/reference.yaml"]:
         put(out / "config", f.stem, f.read_bytes())
     put(out / "config", "lists", b"crnn:\n  filters: [1, 2]\n  dropout: 0.25\nrun.seed: 7 # x\nmodel: {dim: 32, init: '${HOME:-x}/a'}\n")
+    refused = ("a: &x 1\nb: *x\n", "run: {seed: 'a\\0b'}\nrun.dir: \"a\\0b\"\n", "? ''\n: 1\n", "run:\n  seed: 1\nrun:\n  dir: a\n", "run.seed:\n  x: 1\n", "run: 3\n",
+               "extends: [a]\n", "extends: a\nextends: b\n", "extends: base.yaml\nrun.seed: 3\n", "run.sead: 3\n", "nothing: {of: the, kind: 1}\n", "crnn: {filters: [[1], {a: b}]}\n",
+               "- a\n- b\n", "word\n", "run:\n\tseed: 3\n", "run: {seed: \xe9}\n", "run: [1\n", "run: }\n", "run.dir: ${\n", "run.dir: ${}\n", "run.dir: ${NOT_SET_HERE}/a\n",
+               "run.dir: \"$${a} \\x01 \\\" \\\\ ${HOME:-}\"\n", "run: {seed: }\n", "run.seed: " + "9" * 90 + "\n", "run.seed: fast\n", "crnn.dropout: fast\n", "crnn.dropout: 2\n",
+               "train.precision: fp8\n", "augment.time_mask: maybe\n", "crnn.filters: [1, x]\n", "crnn.filters: 3\n", "run.seed: [3]\n", "data: {stores: [a, 'b: c', \"\"]}\n",
+               "optimizer: {transformer_lr: 3e-4}\n", "phase: stage1\noptimizer: {transformer_lr: 3e-4}\n", "model: {dim: 30, heads: 7}\n", "crnn: {filters: [1, 2]}\n",
+               "augment: {filter_bands: [5, 3]}\n", "augment: {time_mask_min: 0.5, time_mask_max: 0.1}\n", "train: {precision: bf16}\n", "prepare: {subsets: [a, b]}\n",
+               "csebb:\n  Dog:\n    step_filter_length: 0.3\n  Cat: {a: b}\nx: y\n", "a: {b: {c: {d: e}}}\n", "a: !!str b\n", "...\n---\na: b\n---\nc: d\n")
+    for i, text in enumerate(refused):
+        put(out / "config", f"refused{i}", text.encode("latin-1"))
     for z in pathlib.Path(__file__).parent.glob("corpus/*.zip"):
         zipfile.ZipFile(z).extractall(out / z.stem)
 
