@@ -49,7 +49,8 @@ files_say() {
         --set/run.dir=*)
             file=${word#run.dir=}
             step=-
-            [ ! -e "$file/checkpoint-last.h5" ] ||
+            if [ -e "$file/checkpoint-last.h5" ] && [ ! -x "$program" ]; then step='? (no program to ask)'; fi
+            [ ! -e "$file/checkpoint-last.h5" ] || [ ! -x "$program" ] ||
                 step=$("$program" inspect "$file/checkpoint-last.h5" 2>/dev/null | sed -n 's/^step \([0-9]*\).*/\1/p')
             echo "step ${step:-damaged}"
             ;;

@@ -15,15 +15,16 @@ ok 2 "${run[@]}" --set run.dir=runs/calm --set checkpoint.background=false
 for np in 1 2 4; do
     ES_FAULT=slow-write:20 ok $np "${run[@]}" --set run.dir=runs/np$np
     same_runs runs/calm runs/np$np
-    grep -q 'checkpoint checkpoint-last.h5 step=4 exposed_s=0.* write_s=' all_err runs/np$np/log.txt || fail "np$np: not in the background"
+    grep -q 'checkpoint checkpoint-last.h5 step=4 exposed_s=[0-9.]* write_s=' runs/np$np/log.txt || fail "np$np: not in the background"
     [ "$(cd runs/np$np && echo *)" = "$(cd runs/calm && echo *)" ] || fail "np$np: left behind"
 done
 "$python" - <<'PY' || fail "the log of checkpoints"
 import h5py
 with h5py.File("runs/np2/metrics.h5") as f:
-    # the fifth is still being written when the run ends: dropped for the last one, for which the run waits
-    assert list(f["/checkpoint/step"][()]) == [0, 1, 2, 3, 5], f["/checkpoint/step"][()]
-    assert list(f["/checkpoint/background"][()]) == [1, 1, 1, 1, 0]
+    # the fifth may still be being written when the run ends: dropped for the last one, for which the run waits
+    step = list(f["/checkpoint/step"][()])
+    assert step[:4] == [0, 1, 2, 3] and step[-1] == 5, step
+    assert list(f["/checkpoint/background"][()]) == [1] * (len(step) - 1) + [0]
     assert (f["/checkpoint/exposed_s"][()] > 0).all() and (f["/checkpoint/write_s"][:4] >= 0.02).all()
 PY
 

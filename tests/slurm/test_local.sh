@@ -189,7 +189,7 @@ bash "$source/tests/slurm/cluster.sh" kill "$victim"
 rm -rf "${S:?}/spool/$victim" && mkdir "$S/spool/$victim"
 cut_wait "${job[preempt]}" "${job[node]}"
 cut_wait "${job[limit]}"
-slurm/status.sh --graph graph.tsv --config-dir "$configs" --site site.sh >status.txt
+EARSHOT_PROGRAM=$program slurm/status.sh --graph graph.tsv --config-dir "$configs" --site site.sh >status.txt
 grep -Eq "^node .* ${job[node]} (PENDING|RUNNING|CONFIGURING|COMPLETING).* step [0-9]+" status.txt || fail "status: $(cat status.txt)"
 wait_for 240 empty
 digest() { "$program" inspect --digest "$1/checkpoint-last.h5"; }
@@ -221,7 +221,7 @@ while read -r phase _; do
     slurm scontrol -o show job "${job[$phase]}" | grep -v 'JobState=COMPLETED ' && fail "$phase did not complete"
 done <submitted
 grep -q 'restart 1): done' "$log" || fail "pre-training did not go on: $(cat "$log")"
-slurm/status.sh --graph graph.tsv --config-dir "$configs" --site site.sh --only atst >status.txt
+EARSHOT_PROGRAM=$program slurm/status.sh --graph graph.tsv --config-dir "$configs" --site site.sh --only atst >status.txt
 grep -Eq "^pretrain +atst +${job[pretrain]}_0 .* step 12$" status.txt || fail "status: $(cat status.txt)"
 grep -Eq '^evaluate .* it2-ensemble-desed.h5 ok, .* it2-ensemble-maestro.json ok$' status.txt || fail "status: $(cat status.txt)"
 [[ $(digest "$EARSHOT_WORK/runs/it2-stage2-atst") =~ ^[0-9a-f]{16}$ ]] || fail "it2-stage2: no checkpoint"
