@@ -8,7 +8,7 @@ import numpy as np
 
 import runlog
 
-IGNORED = ("time", "time_rank")
+IGNORED = ("time", "time_rank", "checkpoint")  # of the machine, not of the run
 
 
 def bits(values):

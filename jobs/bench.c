@@ -1,6 +1,4 @@
 /* earshot bench: every number a user may quote. One warm-up, then medians; a table, or JSON Lines with --json -. */
-#include "earshot/bench.h"
-
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +13,7 @@
 #include "earshot/reduce_bench.h"
 #include "earshot/rng.h"
 #include "earshot/timer.h"
+#include "bench_kinds.h"
 #include "jobs.h"
 
 enum { RATE_HZ = 16000 }; /* of every frontend */
@@ -111,65 +110,6 @@ done:
     return rc;
 }
 
-static int bench_step(struct es_run *run, struct es_err *err) {
-    const char *phase = es_run_option(run, "phase"), *precision = es_run_option(run, "precision"),
-               *model = es_run_option(run, "model");
-    struct es_bench_step_params p = {
-        .phase = ES_PHASE_PRETRAIN, .steps = 3, .verify = !es_run_flag(run, "no-verify")};
-    struct es_bench_step b;
-    int64_t batch = 0, steps = 3, depth = 0;
-    for (int i = 0; phase && i < 3; i++)
-        if (strcmp(phase, es_phase_names[i]) == 0) p.phase = (enum es_phase)i;
-    if (precision && strcmp(precision, "fp32") != 0)
-        return es_err_set(err, ES_EUSAGE,
-                          "--precision: got %s, want fp32 (bf16 is not available in this version)",
-                          precision);
-    int arch = es_arch_from_name(model ? model : "atst");
-    if (arch < 0) return es_err_set(err, ES_EUSAGE, "--model: got %s, want atst, fpasst or beats", model);
-    p.arch = (enum es_arch)arch;
-    ES_TRY(es_run_option_int(run, "batch", 1, ES_LEAF_CLIPS, &batch, err));
-    ES_TRY(es_run_option_int(run, "steps", 1, 1000, &steps, err));
-    ES_TRY(es_run_option_int(run, "depth", 1, 32, &depth, err));
-    p.batch = (int)batch;
-    p.steps = (int)steps;
-    p.depth = (int)depth;
-    ES_TRY(es_bench_step_all(es_run_comm(run), &p, &b, err));
-    es_run_print(run, "%s %s fp32: %d ranks x %d threads, %d clips a leaf\n", es_arch_name(p.arch),
-                 es_phase_names[p.phase], b.ranks, b.threads, b.batch);
-    es_run_print(run,
-                 "%.3f clips/s, %.1f GFLOP/s of matrix products, %.3f of the peak %.1f, %.2f GiB a rank\n",
-                 b.clips_per_s, b.gemm_gflops_per_s, b.mfu, b.peak_gflops_per_s,
-                 (double)b.peak_rss_bytes / 1073741824.0);
-    if (p.verify)
-        es_run_print(run,
-                     "largest gradient error against the reference kernels: %.2e of the largest gradient\n",
-                     b.verified);
-    for (int k = 0; k < ES_N_TIMES; k++)
-        es_run_print(run, "  %-15s %8.3f s a step\n", es_time_names[k], b.time[k]);
-    struct es_json *j = es_run_json(run);
-    es_json_begin_object(j);
-    es_json_put_string(j, "model", es_arch_name(p.arch));
-    es_json_put_string(j, "phase", es_phase_names[p.phase]);
-    es_json_put_string(j, "precision", "fp32");
-    es_json_put_int(j, "batch", b.batch);
-    es_json_put_int(j, "ranks", b.ranks);
-    es_json_put_int(j, "threads", b.threads);
-    es_json_put_number(j, "clips_per_s", b.clips_per_s);
-    es_json_put_number(j, "gemm_gflops_per_s", b.gemm_gflops_per_s);
-    es_json_put_number(j, "peak_gflops_per_s", b.peak_gflops_per_s);
-    es_json_put_number(j, "mfu", b.mfu);
-    es_json_put_int(j, "peak_rss_bytes", b.peak_rss_bytes);
-    es_json_put_number(j, "verified", b.verified);
-    es_json_key(j, "phases");
-    es_json_begin_object(j);
-    es_json_put_number(j, "frontend", b.frontend_s);
-    for (int k = ES_TIME_AUGMENT; k <= ES_TIME_OPTIMIZER; k++)
-        es_json_put_number(j, es_time_names[k], b.time[k]);
-    es_json_end_object(j);
-    es_json_end_object(j);
-    return 0;
-}
-
 static int bench_reduce(struct es_run *run, struct es_err *err) {
     int64_t bytes = (int64_t)350 << 20, repeats = 5;
     ES_TRY(es_run_option_int(run, "bytes", 4, (int64_t)1 << 36, &bytes, err));
@@ -226,7 +166,7 @@ static int bench_evaluate(struct es_run *run, struct es_err *err) {
     } sizes[] = {{1000, 10}, {10000, 10}, {100000, 10}, {1000, 407}};
     int64_t clips = 0, classes = 10, repeats = 3;
     ES_TRY(es_run_option_int(run, "clips", 10, 10000000, &clips, err));
-    ES_TRY(es_run_option_int(run, "classes", 2, 10000, &classes, err));
+    ES_TRY(es_run_option_int(run, "classes", 3, 10000, &classes, err));
     ES_TRY(es_run_option_int(run, "repeats", 1, 1000, &repeats, err));
     if (es_comm_rank(es_run_comm(run)) != 0) return 0;
     if (es_run_flag(run, "tune")) {
@@ -256,15 +196,14 @@ int es_job_bench(struct es_run *run, struct es_err *err) {
     static const struct {
         const char *name;
         int (*run)(struct es_run *, struct es_err *);
-    } kinds[] = {{"gemm", bench_gemm},
-                 {"frontend", bench_frontend},
-                 {"step", bench_step},
-                 {"reduce", bench_reduce},
-                 {"evaluate", bench_evaluate}};
+    } kinds[] = {{"gemm", bench_gemm}, {"frontend", bench_frontend},
+                 {"step", bench_step}, {"reduce", bench_reduce},
+                 {"io", bench_io},     {"evaluate", bench_evaluate}};
     const char *kind = es_run_operand(run, 0);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kind, kinds[i].name) == 0) return es_run_check(run) ? 0 : kinds[i].run(run, err);
-    return es_err_set(err, ES_EUSAGE, "bench: got %s, want gemm, frontend, step, reduce or evaluate", kind);
+    return es_err_set(err, ES_EUSAGE, "bench: got %s, want gemm, frontend, step, reduce, io or evaluate",
+                      kind);
 }
 
 static const struct es_job_option options[] = {
@@ -275,9 +214,15 @@ static const struct es_job_option options[] = {
     {"batch", "B", "step: clips a leaf; default: the published composition (pretrain: 8)", NULL, false},
     {"steps", "N", "step: measured steps behind one warm-up; default 3", NULL, false},
     {"depth", "D", "step: fewer transformer blocks", NULL, false},
+    {"store", "FILE", "step: leaves from this store instead of random ones; adds the phase input_exposed",
+     NULL, true},
+    {"roofline", NULL, "step: what every operation costs: time, flops, bytes, share of the peak", NULL,
+     false},
     {"no-verify", NULL, "step: leave out the comparison with the reference kernels", NULL, false},
-    {"bytes", "N", "reduce: length of the vector; default 350 MiB", NULL, false},
-    {"repeats", "N", "gemm, reduce, evaluate: measured repeats", NULL, false},
+    {"bytes", "N", "reduce: length of the vector, default 350 MiB; io: of every file, default 256 MiB", NULL,
+     false},
+    {"dir", "DIR", "io: where the files are written, and removed; default .", NULL, false},
+    {"repeats", "N", "gemm, reduce, io, evaluate: measured repeats", NULL, false},
     {"clips", "N", "evaluate: one size only; default: 1k, 10k, 100k x 10 and 1k x 407", NULL, false},
     {"classes", "K", "evaluate: with --clips; default 10", NULL, false},
     {"tune", NULL, "evaluate: cSEBB tuning over the published grid instead of PSDS", NULL, false},
@@ -285,11 +230,11 @@ static const struct es_job_option options[] = {
 
 const struct es_job_spec es_job_bench_spec = {
     .name = "bench",
-    .purpose = "measure matrix products, frontends, training steps, gradient sums, evaluation",
-    .synopsis = "gemm|frontend|step|reduce|evaluate [options]",
+    .purpose = "measure matrix products, frontends, training steps, gradient sums, files, evaluation",
+    .synopsis = "gemm|frontend|step|reduce|io|evaluate [options]",
     .options = options,
     .operands_min = 1,
     .operands_max = 1,
-    .operands = "gemm|frontend|step|reduce|evaluate",
+    .operands = "gemm|frontend|step|reduce|io|evaluate",
     .example = "earshot bench step --model atst --phase pretrain --batch 8 --depth 2 --json -",
     .run = es_job_bench};

@@ -8,21 +8,50 @@
 #include "earshot/labels.h"
 #include "earshot/mem.h"
 #include "earshot/model.h"
+#include "earshot/store.h"
 #include "jobs.h"
 
-/* Names of the model's classes: a file with one a line, or the recipe's 27. */
-static int read_classes(struct es_names **names, const char *path, int K, struct es_err *err) {
+/* Of a file with one a line. */
+static int classes_of_file(struct es_names *names, const char *path, struct es_err *err) {
     static const char *const columns[] = {"class"};
     struct es_tsv *t = NULL;
+    int rc = es_tsv_open(&t, path, columns, 1, ES_TSV_NO_HEADER, err);
+    for (int64_t i = 0; rc == 0 && i < es_tsv_rows(t); i++) {
+        const int64_t at = es_names_add(names, es_tsv_text(t, i, 0), err);
+        if (at < i) rc = at < 0 ? (int)at : es_tsv_wrong(t, i, 0, "every class once", err);
+    }
+    es_tsv_close(&t);
+    return rc;
+}
+
+/* Of the first of the stores that the model was trained on, where it still is. */
+static int classes_of_store(struct es_names *names, const struct es_model *m, struct es_err *err) {
+    int n = 0, rc = 0;
+    const char *const *stores = es_config_strings(m->config, "data.stores", &n);
+    struct es_store *s = NULL;
+    if (n == 0 || es_store_open(&s, stores[0], NULL) < 0) return 0;
+    for (int k = 0; k < es_store_n_classes(s) && rc == 0; k++)
+        if (es_names_add(names, es_store_classes(s)[k], err) < 0) rc = -ES_EIO;
+    es_store_close(&s);
+    return rc;
+}
+
+/* Names of the model's classes: those of --classes, else of the checkpoint, the recipe's 27, or those of its store. */
+static int read_classes(struct es_names **names, const char *path, const struct es_model *m, int K,
+                        struct es_err *err) {
+    const int64_t n = path ? 0 : m->classes.n > 0 ? m->classes.n : K == ES_N_CLASSES ? K : 0;
     int rc = es_names_new(names, err);
-    if (rc == 0 && path) rc = es_tsv_open(&t, path, columns, 1, ES_TSV_NO_HEADER, err);
-    for (int64_t i = 0; rc == 0 && i < (path ? es_tsv_rows(t) : K == ES_N_CLASSES ? K : 0); i++)
-        if (es_names_add(*names, path ? es_tsv_text(t, i, 0) : es_classes[i].name, err) < 0) rc = -ES_EIO;
+    if (rc == 0 && path) rc = classes_of_file(*names, path, err);
+    for (int64_t i = 0; rc == 0 && i < n; i++) {
+        const char *name = m->classes.n > 0 ? m->classes.name[i] : es_classes[i].name;
+        if (es_names_add(*names, name, err) < 0) rc = -ES_EIO;
+    }
+    if (rc == 0 && !path && n == 0) rc = classes_of_store(*names, m, err);
     if (rc == 0 && es_names_count(*names) != K)
         rc = es_err_set(err, path ? ES_EDATA : ES_EUSAGE,
-                        "%s: got %lld classes, the model has %d; want --classes with all of them, one a line",
-                        path ? path : "detect", (long long)es_names_count(*names), K);
-    es_tsv_close(&t);
+                        "%s: got the names of %lld classes, the model has %d; want --classes with all of "
+                        "them, one a line",
+                        path ? path : m->path, (long long)es_names_count(*names), K);
     return rc;
 }
 
@@ -90,7 +119,7 @@ int es_job_detect(struct es_run *run, struct es_err *err) {
     const struct es_frontend_params mel = es_model_frontend(m->config);
     rc = es_forward_new(&f, m->net, m->params, block, &mel, err);
     const int K = rc == 0 ? es_forward_classes(f) : 0;
-    if (rc == 0) rc = read_classes(&names, es_run_option(run, "classes"), K, err);
+    if (rc == 0) rc = read_classes(&names, es_run_option(run, "classes"), m, K, err);
     class_name = es_alloc((size_t)K, sizeof *class_name, rc == 0 ? err : NULL);
     file = es_alloc((size_t)p.n_files, sizeof *file, rc == 0 ? err : NULL);
     if (rc == 0 && (!class_name || !file)) rc = -ES_EIO;
@@ -138,7 +167,7 @@ static const struct es_job_option options[] = {
      .doc = "post-processing parameters and thresholds (YAML, from evaluate)"},
     {.name = "classes",
      .arg = "FILE",
-     .doc = "names of the model's classes, one a line; default: the 27 of the recipe"},
+     .doc = "names of the model's classes, one a line; default: those of the checkpoint"},
     {.name = "hop", .arg = "S", .doc = "seconds between windows of 10 s (default 5)"},
     {.name = "which", .arg = "WHO", .doc = "student (default) or teacher", .choices = "student|teacher"},
     {0}};

@@ -7,6 +7,7 @@
 #include "earshot/log.h"
 #include "earshot/mem.h"
 #include "earshot/model.h"
+#include "earshot/stage.h"
 #include "jobs.h"
 
 int es_job_predict(struct es_run *run, struct es_err *err) {
@@ -25,12 +26,13 @@ int es_job_predict(struct es_run *run, struct es_err *err) {
         rc = es_err_set(
             err, ES_EUSAGE,
             "--subset: got %s, want a subset of a store: maestro, strong_real, synth, weak, unlabeled, "
-            "validation, synth_validation, maestro_test, as_train or as_eval",
+            "validation, synth_validation, maestro_test, as_train, as_eval or public",
             name);
         goto done;
     }
     ES_GO(es_model_open_all(&m, c, es_run_option(run, "checkpoint"), which, err));
-    ES_GO(es_store_open_all(&s, c, es_run_option(run, "store"), err));
+    const char *stage_dir = es_run_check(run) ? NULL : es_config_string(es_run_config(run), "data.stage_dir");
+    ES_GO(es_stage_open_all(&s, c, es_run_option(run, "store"), stage_dir, err));
     rc = es_predict_list(s, subset, -1, &ids, &n, err);
     if (rc == 0 && n == 0)
         rc = es_err_set(err, ES_EDATA, "%s: no clips%s%s", es_store_path(s), name ? " of subset " : "",
@@ -83,7 +85,7 @@ const struct es_job_spec es_job_predict_spec = {
     .synopsis = "--checkpoint C --store S --out P.h5 [--which student|teacher] [--subset NAME]",
     .options = options,
     .long_running = true,
-    .sections = "predict threads_per_rank",
+    .sections = "predict data.stage_dir threads_per_rank",
     .example = "cd build/quickstart && earshot predict --checkpoint runs/it1-stage1-atst/checkpoint-last.h5 "
                "--store stores/desed.h5 --out P.h5",
     .run = es_job_predict};

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # From a fresh machine to a table of scores: installs what is missing, builds, writes a demo corpus, then the whole recipe with
 # small models on 2 ranks: for each architecture pre-training and iteration 1 (stage 1 and 2), the ensemble of all as
-# pseudo-labels, then iteration 2. Scores on held-out clips after every phase, beside an untrained model.
+# pseudo-labels, then iteration 2: slurm/graph.tsv by jobs/pipeline.sh. Scores on held-out clips after every phase, beside an
+# untrained model.
 #
 # usage: jobs/quickstart.sh [--fresh] [--dry-run]
 #   --fresh     start over; without it what is there is kept, and training goes on from its checkpoint
@@ -68,52 +69,35 @@ demo() {
     [ -n "$sounds" ] || echo "No folder of sounds: all of them are synthesised. Scores then say little about real audio."
     earshot "demo corpus" - demo --config $configs/demo.yaml --out "$work/demo" ${sounds:+--sounds "$sounds"}
 }
-prepare() { earshot "store of $1" "$work/stores/$1.h5" prepare --config "$configs/data-$1.yaml" --out "$work/stores/$1.h5"; }
-
-train() { earshot "train $1" - train --config "$configs/$1.yaml"; }
-
-# predict RUN SET [OPTION...]
-predict() {
-    earshot "predict $1-$2" "$work/pred/$1-$2.h5" predict --checkpoint "$work/runs/$1/checkpoint-last.h5" \
-        --store "$work/stores/$2.h5" --out "$work/pred/$1-$2.h5" "${@:3}"
+# the scores that all others are to surpass
+untrained() {
+    local run=$work/runs/untrained
+    earshot "untrained model" "$run/checkpoint-last.h5" train --config "$configs/it1-stage1-${models[0]}.yaml" --init-only \
+        --set "run.dir=$run" --set model.init=
+    score desed validation psds1 desed/metadata/validation/validation.tsv desed/metadata/validation/validation_durations.tsv
+    score maestro maestro_test mpauc maestro/metadata/maestro_real_validation.tsv maestro/metadata/maestro_real_durations.tsv
 }
-
-# scores NAME PREFIX: both validation sets, from PREFIXdesed.h5 and PREFIXmaestro.h5, predictions of all clips or of these
-scores() {
-    local truth=$work/demo/desed/metadata/validation/validation
-    evaluate "$1-desed" "$2desed.h5" psds1 "$truth.tsv" "${truth}_durations.tsv"
-    truth=$work/demo/maestro/metadata/maestro_real
-    evaluate "$1-maestro" "$2maestro.h5" mpauc "${truth}_validation.tsv" "${truth}_durations.tsv"
+score() { # score SET SUBSET METRIC TRUTH DURATIONS
+    local pred=$work/pred/untrained-$1.h5 json=$work/report/untrained-$1.json
+    earshot "untrained model: predict $1" "$pred" predict --checkpoint "$work/runs/untrained/checkpoint-last.h5" \
+        --store "$work/stores/$1.h5" --subset "$2" --out "$pred"
+    step "untrained model: evaluate $1" "$json" "$program" evaluate --predictions "$pred" --ground-truth "$work/demo/$4" \
+        --durations "$work/demo/$5" --postprocess median --metrics "$3" --quiet --json "$json"
 }
-evaluate() {
-    step "evaluate $1" "$work/report/$1.json" "$program" evaluate --predictions "$2" --ground-truth "$4" --durations "$5" \
-        --postprocess median --metrics "$3" --json "$work/report/$1.json" --quiet
-}
-# score RUN: predicts the clips of the validation sets; score_all RUN: all clips, for pseudo-labels
-score() {
-    predict "$1" desed --subset validation
-    predict "$1" maestro --subset maestro_test
-    scores "$1" "$work/pred/$1-"
-}
-score_all() {
-    for set in desed maestro; do predict "$1" $set; done
-    scores "$1" "$work/pred/$1-"
-}
-# mean ITERATION PREFIX: the mean of all architectures' predictions after stage 2, and its scores
-mean() {
-    local set members=("${models[@]/#/$work/pred/$1-stage2-}")
-    for set in desed maestro; do
-        earshot "ensemble of $1, $set" "$2$set.h5" ensemble --out "$2$set.h5" "${members[@]/%/-$set.h5}"
+pipeline() {
+    local options=(--config-dir "$configs" --work "$work" --only "$(IFS=,; echo "${models[*]}")") rc=0
+    [ $dry_run = 0 ] || options+=(--dry-run)
+    EARSHOT_SECONDS=$SECONDS EARSHOT_RANKS=$ranks EARSHOT_PROGRAM=$program EARSHOT_DESED='' EARSHOT_MAESTRO='' \
+        jobs/pipeline.sh "${options[@]}" &
+    local pid=$!
+    trap 'kill -USR1 $pid 2>/dev/null || true' USR1 TERM INT # it stops its job in good order
+    while :; do                                              # a signal ends `wait` before that
+        rc=0
+        wait $pid || rc=$?
+        kill -0 $pid 2>/dev/null || break
     done
-    scores "$1-ensemble" "$2"
-}
-
-runs=()
-# phase RUN [SCORE]: trains and scores
-phase() {
-    train "$1"
-    runs+=("$1")
-    ${2+"$2" "$1"}
+    trap - USR1 TERM INT
+    [ $rc = 0 ] || exit $rc
 }
 
 if [ $dry_run = 0 ]; then
@@ -125,21 +109,10 @@ if [ -z "${EARSHOT_PROGRAM-}" ]; then
     step "build" - build
 fi
 demo
-for corpus in as-strong desed maestro; do prepare $corpus; done
-earshot "untrained model" "$work/runs/untrained/checkpoint-last.h5" train --config "$configs/it1-stage1-${models[0]}.yaml" --init-only \
-    --set "run.dir=$work/runs/untrained" --set model.init=
-score untrained
-for model in "${models[@]}"; do
-    phase "pretrain-$model"
-    phase "it1-stage1-$model" score
-    phase "it1-stage2-$model" score_all
-done
-mean it1 "$work/pseudo/"
-for model in "${models[@]}"; do
-    phase "it2-stage1-$model" score
-    phase "it2-stage2-$model" score
-done
-mean it2 "$work/pred/it2-ensemble-"
+pipeline
+untrained
+runs=()
+for stage in pretrain it{1,2}-stage{1,2}; do runs+=("${models[@]/#/$stage-}"); done
 step "curves" - /usr/bin/python3 analysis/curves.py "${runs[@]/#/$work/runs/}" --out "$work/report/curves.png"
 step "scores" - /usr/bin/python3 analysis/scores.py "$work" "${runs[@]}" it1-ensemble it2-ensemble
 [ $dry_run = 1 ] || echo "quickstart: done in $SECONDS s; everything is in $work"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that Earshot needs and that are missing. Called by jobs/quickstart.sh and tests/run.sh.
-# usage: jobs/setup.sh [--dry-run]
+# usage: jobs/setup.sh [--bench] [--dry-run]      --bench: also what tests/bench and analysis/scaling compare with
 set -euo pipefail
 
 build=(gcc cmake ninja-build pkg-config git libopenmpi-dev openmpi-bin libopenblas-openmp-dev libdnnl-dev
@@ -9,9 +9,14 @@ build=(gcc cmake ninja-build pkg-config git libopenmpi-dev openmpi-bin libopenbl
 tests=(libcmocka-dev hdf5-tools slurmctld slurmd slurm-client munge iproute2 clang clang-format clang-tidy cppcheck shellcheck
     libomp-14-dev libclang-rt-14-dev llvm-14 valgrind)
 analysis=(python3 python3-h5py python3-numpy python3-scipy python3-matplotlib)
+bench=()
+if [ "${1:-}" = --bench ]; then
+    bench=(libsimgrid-dev python3-torch python3-torchaudio)
+    shift
+fi
 
 missing=()
-for p in "${build[@]}" "${tests[@]}" "${analysis[@]}"; do
+for p in "${build[@]}" "${tests[@]}" "${analysis[@]}" ${bench[@]+"${bench[@]}"}; do
     case $(dpkg-query -W -f '${Status}' "$p" 2>/dev/null || true) in
     *' installed') ;;
     *) missing+=("$p") ;;

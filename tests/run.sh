@@ -57,7 +57,7 @@ build release >/tmp/earshot-build.$$ 2>&1 || {
 }
 rm -f /tmp/earshot-build.$$
 echo "ok      build release"
-suite release -LE 'learn|slurm|net|full|bench'
+suite release -LE 'learn|slurm|net|full|bench|kills'
 step layers python3 tests/lint/layers.py
 if [ $all = 1 ]; then
     step "build clang" build clang

@@ -1,6 +1,6 @@
 /* Audio files by libsndfile: WAV, FLAC, OGG and MP3 in; WAV (16-bit PCM) and FLAC (16 bit) out.
  *
- * Samples come back as mono float32 in [-1, 1]: the mean over the channels. Files that are missing or unreadable: ES_EIO; a
+ * Samples come back as mono float32 in [-1, 1]: the mean over the channels, or the first one. Files that are missing or unreadable: ES_EIO; a
  * folder, an empty, cut short or non-audio file, no samples, samples that are not finite: ES_EDATA. Each message is one line
  * that begins with the file's name. Fault point: decode. Collectivity: none; thread-safe.
  */
@@ -25,11 +25,14 @@ int es_audio_info(const char *path, struct es_audio_info *info, struct es_err *e
 int es_audio_read(const char *path, int64_t start, int64_t n, float **x, int64_t *n_read,
                   struct es_audio_info *info, struct es_err *err);
 
-/* The same for a file in memory; name is for messages. */
+/* The first channel instead of the mean: a whole file, as PretrainedSED reads AudioSet (spec/training.md 1.11). */
+int es_audio_read_first(const char *path, float **x, int64_t *n_read, struct es_err *err);
+
+/* A file in memory, its first channel; name is for messages. */
 int es_audio_info_memory(const char *name, const void *bytes, size_t n_bytes, struct es_audio_info *info,
                          struct es_err *err);
-int es_audio_read_memory(const char *name, const void *bytes, size_t n_bytes, float **x, int64_t *n_read,
-                         struct es_err *err);
+int es_audio_read_first_memory(const char *name, const void *bytes, size_t n_bytes, float **x,
+                               int64_t *n_read, struct es_err *err);
 
 /* Writes n samples per channel (interleaved) as WAV or FLAC by the name's extension. On failure the file is removed. */
 int es_audio_write(const char *path, const int16_t *pcm, int64_t n, int n_channels, int rate_hz,

@@ -4,9 +4,10 @@
  *   /adam/m, /adam/v                   f32 [n] moments of all trainable parameters, in the order of the parameter table, unpadded
  *   /adam/index/{name,offset,n}        where each parameter stands in them
  *   /config                            the resolved configuration, text
+ *   /classes                           names of what the network tells apart; older files have none
  *   /meta                              attributes step, epoch, seed, config_digest, store_digest, parameters_digest,
  *                                      best_metric, commit and, written last, complete = 1
- *   every data set but /config and the index: attribute digest (u64, of its content), checked on loading
+ *   every data set but /config, /classes and the index: attribute digest (u64, of its content), checked on loading
  *
  * This module knows no model: it gets lists of arrays. Student and teacher are full replicas on every rank; the moments are
  * sharded: each rank owns segments of the flat gradient vector, in which a parameter stands at an offset that has nothing to do
@@ -62,7 +63,9 @@ struct es_ckpt_meta {
     int64_t step, epoch;
     uint64_t seed, config_digest, store_digest, parameters_digest;
     double best_metric; /* NaN: none yet */
-    char commit[32];    /* out: of the program that wrote the file */
+    int n_classes;      /* in, with their names; 0: none */
+    const char *const *class_name;
+    char commit[32]; /* out: of the program that wrote the file */
 };
 
 /* Writes path. keep (may be NULL): name under which the file that stood there stays. state: same on all ranks but segments. */
@@ -72,6 +75,26 @@ int es_ckpt_save_all(const struct es_comm *comm, const char *path, const char *k
 /* es_ckpt_save_all of dir/checkpoint-last.h5, keeping dir/checkpoint-prev.h5. */
 int es_ckpt_save_last_all(const struct es_comm *comm, const char *dir, const struct es_ckpt_state *state,
                           const struct es_ckpt_meta *meta, const char *config, struct es_err *err);
+
+/* Saving while training goes on: es_ckpt_begin_all describes the file and copies this rank's share of the state, a thread (without
+ * MPI and HDF5) digests the copy, writes it at the data sets' places and waits for the disk; once es_ckpt_written says so on all
+ * ranks (a vote in an exchange that is made anyway), es_ckpt_finish_all gives the file its digests, complete = 1 and its name,
+ * or, after a failed write (a full disk), removes it: dir/checkpoint-last.h5 is then the one before. The file is the one that
+ * es_ckpt_save_last_all writes, but for where HDF5 puts its own data. One at a time: begin, then finish or cancel.
+ * The copy is kept for the next time: a share of student, teacher and moments, allocated by the first begin. */
+struct es_ckpt_writer;
+int es_ckpt_writer_new(struct es_ckpt_writer **w, struct es_err *err);
+void es_ckpt_writer_free(struct es_ckpt_writer **w); /* cancels */
+/* After an error nothing is under way. */
+int es_ckpt_begin_all(struct es_ckpt_writer *w, const struct es_comm *comm, const char *dir,
+                      const struct es_ckpt_state *state, const struct es_ckpt_meta *meta, const char *config,
+                      struct es_err *err);
+bool es_ckpt_writing(
+    const struct es_ckpt_writer *w); /* begun, neither finished nor cancelled; the same on all ranks */
+bool es_ckpt_written(const struct es_ckpt_writer *w); /* this rank's thread is through, well or not */
+/* Waits for the thread. write_s: how long it took, the slowest rank's. */
+int es_ckpt_finish_all(struct es_ckpt_writer *w, double *write_s, struct es_err *err);
+void es_ckpt_cancel(struct es_ckpt_writer *w); /* on every rank; does not wait for the others */
 
 enum { ES_CKPT_STUDENT = 1, ES_CKPT_TEACHER = 2, ES_CKPT_ADAM = 4, ES_CKPT_ALL = 7 }; /* parts to load */
 

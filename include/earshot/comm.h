@@ -30,6 +30,8 @@ void es_comm_fini_all(struct es_comm **c);
 int es_comm_dup_all(struct es_comm **out, const struct es_comm *c, struct es_err *err);
 /* One communicator per color (>= 0), ranks in the order of c. */
 int es_comm_split_all(struct es_comm **out, const struct es_comm *c, int color, struct es_err *err);
+/* One communicator per node (ranks that can share memory), ranks in the order of c. */
+int es_comm_split_node_all(struct es_comm **out, const struct es_comm *c, struct es_err *err);
 void es_comm_free_all(struct es_comm **c);
 int es_comm_rank(const struct es_comm *c);
 int es_comm_size(const struct es_comm *c);
@@ -62,7 +64,7 @@ void es_comm_recv(const struct es_comm *c, void *data, size_t bytes, int from, i
 void es_comm_exchange(const struct es_comm *c, const void *out, size_t out_bytes, int to, void *in,
                       size_t in_bytes, int from, int tag);
 
-/* Signals: SIGUSR1, SIGTERM and SIGINT set a flag, nothing else. The flag rides in exchanges that are made
+/* Signals: SIGUSR1, SIGUSR2, SIGTERM and SIGINT set a flag, nothing else. The flag rides in exchanges that are made
  * anyway (the vote of leafgather.h). Local. */
 void es_stop_install(void);
 bool es_stop_requested(void);

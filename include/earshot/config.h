@@ -18,7 +18,7 @@
  * (`train.epochs:` at the top is the same). Values are scalars or lists of scalars. Not allowed: unknown
  * keys, a key or section twice, anchors, aliases, tags, tabs as indentation, more than 1 MB, bytes that are
  * not UTF-8. `extends: other.yaml` (relative to the file that says so) loads another file first, up to 16
- * levels. In paths ${VAR} and ${VAR:-default} are expanded ($${ is a plain ${); they are relative to the
+ * levels; a list of files is loaded in its order, the later ones win (a file that two of them extend is loaded twice). In paths ${VAR} and ${VAR:-default} are expanded ($${ is a plain ${); they are relative to the
  * working directory.
  *
  * A key that the chosen phase or model.arch ignores is an error when the file itself or --set gives it

@@ -59,6 +59,9 @@ int es_labels_process(const struct es_event *in, int n, double crop_s, double cl
 void es_labels_encode(const struct es_event *e, int n, const struct es_label_grid *g, int n_classes, float *y,
                       int64_t stride_t, int64_t stride_k);
 
+/* Clip labels: y[k] = 1 for the classes named, else 0. n < 0: nobody labelled the clip, -1 everywhere (upstream's mark). */
+void es_labels_encode_weak(const int32_t *label, int n, int n_classes, float *y);
+
 /* Begin of frame i (0..n_frames) in seconds, cut to the clip. */
 double es_labels_time(const struct es_label_grid *g, int i);
 

@@ -16,7 +16,8 @@ struct es_model { /* plain; filled by es_model_open_all */
     struct es_net *net;
     struct es_params *params;
     int64_t step;
-    uint64_t digest; /* of the values */
+    uint64_t digest;            /* of the values */
+    struct es_h5_names classes; /* of the outputs; n 0: the file does not name them */
     char path[512];
 };
 

@@ -45,6 +45,7 @@ struct es_objective_params {
     enum es_ssl_clips ssl_clips;
     enum es_pseudo_classes pseudo_classes;
     bool ssl_no_class_mask, exclude_maestro_weak_ssl, ict;
+    bool mixup_hard;     /* mixup adds labels up (at most 1) instead of weighing them */
     bool no_desed_alias; /* DESED clips are not labelled with MAESTRO's names of their classes */
     double loss_scale;   /* 5 in stage 1, 1 in stage 2 */
     int leaves;          /* gradients and losses are divided by this */

@@ -16,13 +16,20 @@
 struct es_optim_params {
     bool decoupled; /* AdamW; else Adam with the decay in the gradient */
     double beta1, beta2, eps, weight_decay;
+    bool apart_1d; /* parameters with at most one dimension have a decay of their own */
+    double weight_decay_1d;
     int n_groups;
     double lr[ES_MAX_GROUPS]; /* peak rate of es_param.group */
+    int line_group; /* its rate does not follow the factor but goes from lr to line_end_lr in line_steps */
+    int64_t line_steps; /* 0: no such group */
+    double line_end_lr;
 };
 
 enum es_schedule { ES_SCHEDULE_COSINE, ES_SCHEDULE_CONSTANT };
 /* Factor of optimiser step s (0-based): s/max(1,warmup), then half a cosine to 0 at total, or 1. */
 double es_schedule_factor(enum es_schedule kind, int64_t step, int64_t warmup, int64_t total);
+/* Rate of a group in step t (0-based). */
+double es_optim_lr(const struct es_optim_params *op, int group, int64_t t, double factor);
 /* min(1 - 1/(step+1), decay): step 0 copies the student. */
 double es_ema_alpha(int64_t step, double decay);
 

@@ -126,9 +126,10 @@ double es_truth_duration_of(const struct es_truth *t, const char *clip);
  * duration). */
 int es_truth_load(struct es_truth **t, const char *events_path, const char *durations_path,
                   struct es_err *err);
-/* Clips of a store, with its events and durations, added to *t (NULL: a new one). merge: events of one class that touch become one (AudioSet-strong has such). */
+/* Clips of a store with their events, added to *t (NULL: a new one). merge: events of one class that touch become one (AudioSet-strong
+ * has such). dur_s: their duration; 0: as stored; below 0: the caller adds durations. */
 struct es_store;
 int es_truth_from_store(struct es_truth **t, const struct es_store *s, const int64_t *ids, int64_t n,
-                        bool merge, struct es_err *err);
+                        bool merge, double dur_s, struct es_err *err);
 
 #endif

@@ -33,7 +33,7 @@ enum { ES_STORE_VERSION = 1, ES_STORE_RATE_HZ = 16000 };
 
 enum es_subset {
     ES_SUBSET_MAESTRO,
-    ES_SUBSET_STRONG_REAL,
+    ES_SUBSET_STRONG_REAL, /* AudioSet clips with strong labels, external ones too; split 1: external eval */
     ES_SUBSET_SYNTH,
     ES_SUBSET_WEAK,
     ES_SUBSET_UNLABELED,
@@ -42,6 +42,7 @@ enum es_subset {
     ES_SUBSET_MAESTRO_TEST,
     ES_SUBSET_AS_TRAIN,
     ES_SUBSET_AS_EVAL,
+    ES_SUBSET_PUBLIC, /* DESED public evaluation set */
     ES_N_SUBSETS
 };
 const char *es_subset_name(enum es_subset subset); /* "maestro", "strong_real", ... */
@@ -76,7 +77,7 @@ int es_store_create_all(struct es_store_writer **w, const struct es_comm *comm, 
                         const struct es_store_desc *desc, struct es_err *err);
 /* The clip was written by an earlier run, or by this rank. */
 bool es_store_done(const struct es_store_writer *w, int64_t clip);
-/* Rank-local: all samples of a clip that is not done, by one rank. n <= reserved. Every few seconds they are made durable and
+/* Rank-local: all samples of a clip that is not done, by one rank, one thread at a time. n <= reserved. Every few seconds they are made durable and
  * marked. Fault points: write, short, kill-store, stall-store. */
 int es_store_write_pcm(struct es_store_writer *w, int64_t clip, const int16_t *pcm, int64_t n,
                        struct es_err *err);

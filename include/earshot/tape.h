@@ -82,9 +82,22 @@ typedef void (*es_watch_fn)(void *ctx, const char *point, int index, const struc
 void es_tape_watch(struct es_tape *t, es_watch_fn watch, void *ctx);
 void es_tape_point(const struct es_tape *t, const char *point, int index, const struct es_tensor *x);
 
+/* Somebody may time the operations: called behind each that ran (not on a dry tape, not for views), and behind its backward
+ * function. Its name is that of its output. The tensors must not be kept. */
+struct es_tape_event {
+    bool backward;
+    double seconds;
+    const struct es_tensor *out, *out2; /* out2: NULL unless it has two outputs */
+    int n_in;
+    struct es_tensor *const *in; /* [n_in], some may be NULL */
+};
+typedef void (*es_profile_fn)(void *ctx, const struct es_tape_event *e);
+void es_tape_profile(struct es_tape *t, es_profile_fn profile, void *ctx);
+
 /* ---- for implementations of operations (src/tensor/ops_*.c) */
 typedef void (*es_backward_fn)(struct es_tape *t, void *saved);
-/* New output tensor; uninitialised. Its needs_grad is set by es_tape_push. */
+/* New output tensor; uninitialised. Its needs_grad is set by es_tape_push. An operation computes between the two: that is what a
+ * profile times. */
 struct es_tensor *es_tape_output(struct es_tape *t, const char *name, int ndim, const int64_t *shape);
 /* Memory that backward reads (arena; dry when the tape is dry). NULL when not recording and keep is false. */
 void *es_tape_keep(struct es_tape *t, size_t bytes);

@@ -35,6 +35,7 @@ struct es_trainer_params {
     int frozen_block;
     bool pseudo;        /* targets hold pseudo-labels */
     double shift_range; /* standard deviation of the frame shift, share of a clip's frames */
+    double loss_limit;  /* a larger loss of a leaf makes the step a bad one; 0: only one that is not finite */
     uint64_t seed;
 };
 
@@ -71,7 +72,11 @@ struct es_step_report { /* the same on all ranks */
     double time_min[ES_N_TIMES], time_mean[ES_N_TIMES], time_max[ES_N_TIMES];
     int time_slowest[ES_N_TIMES];
     bool stop; /* some rank was signalled */
+    bool
+        bad; /* a loss (of bad_leaf, the first; else -1) or the gradient's norm is not as it should be: nothing was changed */
+    int bad_leaf;
 };
+bool es_trainer_bad_loss(const struct es_trainer_params *tp, double loss);
 
 struct es_trainer;
 int es_trainer_new_all(struct es_trainer **t, const struct es_comm *c, const struct es_trainer_params *tp,
@@ -79,12 +84,25 @@ int es_trainer_new_all(struct es_trainer **t, const struct es_comm *c, const str
 void es_trainer_free_all(struct es_trainer **t);
 void es_trainer_report(const struct es_trainer *t); /* the memory plan, to the log */
 int64_t es_trainer_bytes(const struct es_trainer *t);
+/* What a trainer would be: nothing big is allocated, no other rank is needed. bytes of a rank: parameters (student, teacher),
+ * gradients and moments at P = 1 << i ranks, activations of a leaf; input buffers are not in it. */
+struct es_trainer_size {
+    int64_t parameters, trainable;                /* elements of one network */
+    int64_t fixed_bytes, leaf_bytes;              /* values of both networks; activations, pools, scratch */
+    int64_t gradient_bytes[16], moment_bytes[16]; /* at 1 << i ranks */
+};
+int es_trainer_size(const struct es_trainer_params *tp, struct es_trainer_size *out, struct es_err *err);
+/* Matrix-product operations of one leaf: forward 1, backward 2, teacher 1. *frozen: the part that ranks share in stage 1. */
+double es_trainer_leaf_flops(const struct es_trainer_params *tp, double *frozen);
 
 const struct es_net *es_trainer_net(const struct es_trainer *t);
 struct es_params *es_trainer_student(struct es_trainer *t);
 struct es_params *es_trainer_teacher(struct es_trainer *t); /* NULL in pre-training */
 struct es_optim *es_trainer_optim(struct es_trainer *t);
 struct es_reducer *es_trainer_reducer(struct es_trainer *t);
+/* For es_tape_profile; NULL where the phase has none. */
+enum es_tape_role { ES_TAPE_STUDENT, ES_TAPE_TEACHER, ES_TAPE_FROZEN };
+struct es_tape *es_trainer_tape(struct es_trainer *t, enum es_tape_role role);
 
 int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_leaf_fn leaf, void *ctx,
                         bool digest, struct es_step_report *report, struct es_err *err);

@@ -21,7 +21,8 @@
 
 struct es_tsv;
 
-enum { ES_TSV_NO_HEADER = 1 };
+/* KEEP_ROWS: a row with another number of fields is kept (fields that are not there: ""); es_tsv_row_check tells. */
+enum { ES_TSV_NO_HEADER = 1, ES_TSV_KEEP_ROWS = 2 };
 
 int es_tsv_open(struct es_tsv **t, const char *path, const char *const *columns, int n_columns,
                 unsigned flags, struct es_err *err);
@@ -32,6 +33,8 @@ bool es_tsv_has(const struct es_tsv *t, int column); /* false for an optional co
 const char *es_tsv_text(const struct es_tsv *t, int64_t row, int column);
 int64_t es_tsv_line(const struct es_tsv *t, int64_t row);
 const char *es_tsv_path(const struct es_tsv *t);
+/* ES_EDATA when the row has another number of fields than the first line. */
+int es_tsv_row_check(const struct es_tsv *t, int64_t row, struct es_err *err);
 int es_tsv_number(const struct es_tsv *t, int64_t row, int column, double *v, struct es_err *err);
 /* onset and offset: 0 <= onset <= offset. */
 int es_tsv_times(const struct es_tsv *t, int64_t row, int onset_column, int offset_column, double *onset_s,

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAX_POINTS 8
@@ -52,4 +53,10 @@ void es_fault_here(const char *place) {
     snprintf(point, sizeof point, "stall-%s", place);
     if (es_fault_hit(point))
         for (;;) pause();
+    snprintf(point, sizeof point, "slow-%s", place);
+    for (int i = 0; i < faults.n; i++)
+        if (strcmp(faults.point[i].name, point) == 0) {
+            struct timespec t = {faults.point[i].at / 1000, faults.point[i].at % 1000 * 1000000};
+            nanosleep(&t, NULL);
+        }
 }

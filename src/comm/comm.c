@@ -71,6 +71,7 @@ static void comm_describe_all(struct es_comm *c) {
 int es_comm_init_all(struct es_comm **c, int *argc, char ***argv, struct es_err *err) {
     *c = NULL;
     int provided = 0;
+    setenv("OMPI_MCA_ess_singleton_isolated", "1", 0); /* alone, Open MPI starts a daemon that nobody needs */
     if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
         return es_err_set(err, ES_EIO, "MPI_Init_thread failed; check the launcher and its MPI library");
     es_fatal_handler(end_all_ranks);
@@ -111,6 +112,13 @@ int es_comm_split_all(struct es_comm **out, const struct es_comm *c, int color, 
     ES_ASSERT(color >= 0);
     ES_TRY(comm_new(out, c, err));
     ES_MPI(c, MPI_Comm_split, c->mpi, color, c->rank, &(*out)->mpi);
+    comm_describe_all(*out);
+    return 0;
+}
+
+int es_comm_split_node_all(struct es_comm **out, const struct es_comm *c, struct es_err *err) {
+    ES_TRY(comm_new(out, c, err));
+    ES_MPI(c, MPI_Comm_split_type, c->mpi, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &(*out)->mpi);
     comm_describe_all(*out);
     return 0;
 }

@@ -11,7 +11,7 @@ static void on_signal(int sig) {
 }
 
 void es_stop_install(void) {
-    static const int signals[] = {SIGUSR1, SIGTERM, SIGINT};
+    static const int signals[] = {SIGUSR1, SIGUSR2, SIGTERM, SIGINT};
     struct sigaction act;
     memset(&act, 0, sizeof act);
     act.sa_handler = on_signal;

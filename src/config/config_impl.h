@@ -56,7 +56,7 @@ int es_config_expand(const char *where, const char *what, const char *s, struct 
 /* yaml.c */
 int es_config_yaml_load(struct es_config *cfg, const char *name, const char *text, size_t n,
                         enum es_config_layer layer, struct es_err *err);
-/* The value of the top-level key extends, or an empty text. */
+/* The paths of the top-level key extends, each with its zero, or an empty text. */
 int es_config_yaml_extends(const char *name, const char *text, size_t n, struct es_text *out,
                            struct es_err *err);
 

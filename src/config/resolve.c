@@ -135,11 +135,13 @@ static int read_level(const char *path, const char *from, struct stat seen[MAX_L
                              "%s: extends: a circle: this file extends itself through %d files", path,
                              level - i));
     ES_GO(es_config_yaml_extends(path, text.s ? text.s : "", text.n, &extends, err));
-    if (extends.n > 0) {
-        ES_GO(beside(path, extends.s, base, err));
+    for (size_t at = 0; at < extends.n; at += strlen(extends.s + at) + 1) {
+        ES_GO(beside(path, extends.s + at, base, err));
         ES_GO(read_level(base, path, seen, level + 1, out, err));
     }
     pack(out, path, &text);
+    if (out->n > 4 * MAX_BYTES) /* lists may name files many times */
+        ES_GO(es_err_set(err, ES_EUSAGE, "%s: extends: more than 4 MB in all", path));
     rc = es_text_check(out, err);
 done:
     es_text_free(&extends);
@@ -333,7 +335,25 @@ int es_config_diff(const struct es_config *a, const struct es_config *b, char *n
     return differ;
 }
 
-static void add_yaml(const struct es_config *cfg, struct es_text *t) {
+/* The default of a choice that nobody made is not written when a key for another choice is set: read again, it would rule that
+ * key out. */
+static bool is_left_out(const struct es_config *cfg, const struct es_config *defaults, int selector) {
+    int n = 0;
+    const struct es_config_key *table = es_config_keys(&n);
+    const struct es_config_value *v = &cfg->value[selector];
+    size_t len = strlen(table[selector].name);
+    if (v->layer != ES_LAYER_DEFAULT) return false;
+    for (int row = 0; row < n; row++) {
+        const char *only = table[row].only;
+        if (only && strncmp(only, table[selector].name, len) == 0 && only[len] == '=' &&
+            !es_text_has_word(only + len + 1, v->s) &&
+            !same_value(row, &cfg->value[row], &defaults->value[row]))
+            return true;
+    }
+    return false;
+}
+
+static void add_yaml(const struct es_config *cfg, const struct es_config *defaults, struct es_text *t) {
     int n = 0;
     const struct es_config_key *table = es_config_keys(&n);
     const char *section = "";
@@ -346,15 +366,19 @@ static void add_yaml(const struct es_config *cfg, struct es_text *t) {
             len = (size_t)(dot - name);
             es_text_add(t, "%.*s:\n", (int)len, section);
         }
-        es_text_add(t, "%s%s: ", dot ? "  " : "", dot ? dot + 1 : name);
+        es_text_add(t, "%s%s%s: ", dot ? "  " : "", is_left_out(cfg, defaults, row) ? "# not chosen: " : "",
+                    dot ? dot + 1 : name);
         es_config_value_text(&table[row], &cfg->value[row], t);
         es_text_add(t, "\n");
     }
 }
 
 int es_config_to_yaml(const struct es_config *cfg, char **text, struct es_err *err) {
+    struct es_config *defaults = NULL;
     struct es_text t = {0};
-    add_yaml(cfg, &t);
+    ES_TRY(es_config_new(&defaults, err));
+    add_yaml(cfg, defaults, &t);
+    es_config_free(&defaults);
     int rc = es_text_check(&t, err);
     if (rc == 0)
         *text = t.s;

@@ -27,6 +27,18 @@
         ROW(PATH, "prepare." s "_durations", durations,                                                      \
             "durations of the subset " s "; empty: from the audio; under prepare.root", ANY)
 
+#define EXCLUDE(s)                                                                                           \
+    ROW(PATH, "prepare." s "_exclude", "",                                                                   \
+        "exclusion list of the subset " s                                                                    \
+        ": table with a column filename; training clips to leave out; empty: none; under prepare.root",      \
+        ANY)
+
+#define RECORDINGS(s)                                                                                        \
+    ROW(PATH, "prepare." s "_recordings", "",                                                                \
+        "recordings of the subset " s ", one a line below a header, where its labels are a folder of "       \
+        "annotations; empty: all of the folder",                                                             \
+        ANY)
+
 static const struct es_config_key table[] = {
     ROW(CHOICE, "phase", "stage1", "what `earshot train` trains", .choices = "pretrain|stage1|stage2"),
     ROW(INT, "threads_per_rank", "0",
@@ -141,10 +153,23 @@ static const struct es_config_key table[] = {
         "weight of the distillation loss; the labels get the rest (published students: 0.9)", .range = "0..1",
         PRETRAIN),
     ROW(PATH, "pretrain.pseudo", "", "predictions of the ensemble to distil from", PRETRAIN),
-    ROW(CHOICE, "pretrain.sampler", "shuffle", "a permutation of all clips, or clips of rare classes first",
+    ROW(CHOICE, "pretrain.sampler", "shuffle",
+        "a permutation of all clips, or drawn by weight without replacement: clips of rare classes come "
+        "first "
+        "and are sure to come (weights of PretrainedSED's --use_balanced_sampler)",
         .choices = "shuffle|balanced", PRETRAIN),
     ROW(INT, "pretrain.epoch_clips", "100000", "clips of an epoch", .range = ">=1", .unit = "clips",
         PRETRAIN),
+    ROW(INT, "pretrain.classes", "0",
+        "classes the stores must have (PretrainedSED: 447, cpjku: 456); 0: any number", .range = "0..65535",
+        PRETRAIN),
+    ROW(CHOICE, "pretrain.validation", "pretrainedsed",
+        "pretrainedsed: PSDS1 of logits, mean over classes; cpjku: PSDS1 of probabilities plus partial "
+        "AUROC, "
+        "clips taken as 10 s long",
+        .choices = "pretrainedsed|cpjku", PRETRAIN),
+    ROW(INT, "pretrain.median_frames", "9", "median filter at validation, all classes (cpjku: 12)",
+        .range = "1..250", .unit = "frames", PRETRAIN),
     ROW(INT, "pretrain.batch", "32", "clips of a leaf (published: 256 a step, here 8 leaves)",
         .range = "1..4096", .unit = "clips", PRETRAIN),
 
@@ -156,9 +181,17 @@ static const struct es_config_key table[] = {
         "(stage 2: 7, 5, 5, 9, 9)",
         .range = "0..1024", .count = 5, .unit = "clips", STAGES),
     ROW(PATHS, "data.validation_stores", "[]", "corpus stores to validate on; empty: data.stores", ANY),
-    ROW(PATHS, "data.pseudo", "[]", "prediction files with pseudo-labels", STAGES),
+    ROW(PATHS, "data.pseudo", "[]",
+        "prediction files with pseudo-labels, or folders of them: the first file that knows a clip's name "
+        "serves it; files named as published (synth_train, strong_train, external_strong_train, weak_train, "
+        "unlabeled_train, maestro_real_train, ...) serve clips of that subset alone",
+        STAGES),
     ROW(BOOL, "data.desed_alias", "true",
         "DESED's Dishes and Speech are MAESTRO's \"cutlery and dishes\" and \"people talking\", too", STAGES),
+    ROW(PATH, "data.stage_dir", "",
+        "folder on node-local disk: stores are copied there once a node, checked by digest, and read from "
+        "there; empty: off",
+        OUTSIDE),
     ROW(INT, "data.epoch_steps", "0", "steps of an epoch; 0: until the smallest subset is used up",
         .range = "0..1000000000", .unit = "steps"),
 
@@ -173,8 +206,19 @@ static const struct es_config_key table[] = {
         .choices = "fp32|bf16"),
     ROW(INT, "train.validate_every", "10", "validate after every so many epochs; 0: never",
         .range = "0..1000000", .unit = "epochs"),
+    ROW(BOOL, "train.validate_teacher", "true", "validate the teacher, too; the student's scores decide",
+        STAGES),
+    ROW(BOOL, "train.test", "true",
+        "after the last step score the best checkpoint on the test sets of the validation stores", STAGES),
     ROW(DOUBLE, "train.clip_norm", "0", "largest norm of the gradient; 0: not clipped (pre-training: 0.5)",
         .range = ">=0"),
+    ROW(CHOICE, "train.on_bad_step", "stop",
+        "when a loss or gradient is not finite, or above train.loss_limit: end with 65; leave the step out; "
+        "or go back to the "
+        "last checkpoint and leave out the steps since. Ten in a row end the run",
+        .choices = "stop|skip|rewind", OUTSIDE),
+    ROW(DOUBLE, "train.loss_limit", "0", "a loss of a leaf above this makes the step a bad one; 0: no limit",
+        .range = ">=0", OUTSIDE),
     ROW(INT, "train.frozen_block", "4",
         "clips of a block of the frozen transformer's forward pass, the unit that ranks share",
         .range = "1..64", .unit = "clips", .only = "phase=stage1"),
@@ -197,7 +241,9 @@ static const struct es_config_key table[] = {
         "factor on the learning rate from a block to the one below it", .range = "0..1",
         .only = "phase=pretrain|stage2"),
     ROW(DOUBLE, "optimizer.weight_decay", "1e-2",
-        "decay of every trained parameter, biases and norms included (adamw)", .range = ">=0"),
+        "decay of every trained parameter, biases and norms included but in pre-training (adamw; adam has "
+        "none)",
+        .range = ">=0"),
     ROW(DOUBLE, "optimizer.beta1", "0.9", "decay of the gradient's first moment", .range = "0..<1"),
     ROW(DOUBLE, "optimizer.beta2", "0.999", "decay of the gradient's second moment", .range = "0..<1"),
     ROW(DOUBLE, "optimizer.eps", "1e-8", "added to the root of the second moment", .range = ">0"),
@@ -207,6 +253,13 @@ static const struct es_config_key table[] = {
     ROW(CHOICE, "schedule.kind", "cosine",
         "learning rate after the warm-up: down to 0 along a cosine, or constant",
         .choices = "cosine|constant"),
+    ROW(INT, "schedule.head_steps", "0",
+        "steps over which the head's rate goes in a straight line from optimizer.head_lr to "
+        "schedule.head_end_lr, "
+        "where it stays, whatever schedule.kind (cpjku: 5387); 0: the head follows the rest",
+        .range = "0..1000000000", .unit = "steps", PRETRAIN),
+    ROW(DOUBLE, "schedule.head_end_lr", "1e-5", "learning rate of the head from then on", .range = ">=0",
+        PRETRAIN),
 
     ROW(DOUBLE, "loss.maestro", "0.08", "weight of MAESTRO's strong labels (lambda 0)", .range = ">=0",
         STAGES),
@@ -247,13 +300,19 @@ static const struct es_config_key table[] = {
     ROW(DOUBLE, "augment.mixup", "0.5", "probability that a leaf's mels are mixed", .range = "0..1"),
     ROW(DOUBLE, "augment.mixup_alpha", "0.2", "Beta(alpha, alpha) of mixup's coefficients", .range = ">0"),
     ROW(BOOL, "augment.mixup_joint", "true", "mix MAESTRO and DESED clips with each other", STAGES),
+    ROW(CHOICE, "augment.mixup_labels", "soft",
+        "labels of mixed clips: weighed as the clips are, or hard: both clips' in full",
+        .choices = "soft|hard", STAGES),
     ROW(DOUBLE, "augment.wavmix", "0.5", "probability that a strongly labelled clip's waveform is mixed",
         .range = "0..1"),
     ROW(DOUBLE, "augment.wavmix_alpha", "0.2", "Beta(alpha, alpha) of its coefficients", .range = ">0"),
     ROW(DOUBLE, "augment.dir", "0",
         "probability that a clip's waveform is convolved with a device's impulse response (stage 2: 0.5)",
         .range = "0..1"),
-    ROW(PATHS, "augment.dir_files", "[]", "audio files with these impulse responses, of at most 10 s", ANY),
+    ROW(PATHS, "augment.dir_files", "[]",
+        "audio files with these impulse responses, of at most 10 s; of a folder all audio files below it, by "
+        "path",
+        ANY),
     ROW(INT, "augment.gain_db", "0", "a clip's gain is drawn from -this to this - 1 dB; 0: none",
         .range = "0..60", .unit = "dB"),
     ROW(DOUBLE, "augment.frame_shift", "0",
@@ -296,12 +355,19 @@ static const struct es_config_key table[] = {
         "each in its own",
         .choices = "published|fixed", .only = "model.arch=fpasst"),
 
+    ROW(CHOICE, "quirks.adamw_1d", "fixed",
+        "decay of biases and norms in pre-training with adamw: none, or 0.01 whatever optimizer.weight_decay "
+        "(PretrainedSED with --adamw)",
+        .choices = "fixed|published", PRETRAIN),
+
     ROW(DOUBLE, "metrics.flush_seconds", "30", "time between writes of the metrics file", .range = ">=0",
         .unit = "s", OUTSIDE),
     ROW(DOUBLE, "checkpoint.every_seconds", "600", "time between checkpoints; 0: off", .range = ">=0",
         .unit = "s", OUTSIDE),
     ROW(INT, "checkpoint.every_steps", "0", "steps between checkpoints; 0: off", .range = "0..1000000000",
         .unit = "steps", OUTSIDE),
+    ROW(BOOL, "checkpoint.background", "true",
+        "write those of a run that goes on from a copy, while it trains; false: it waits", OUTSIDE),
     ROW(INT, "predict.block", "8", "clips of a forward pass in predict, the unit that ranks share",
         .range = "1..1024", .unit = "clips"),
     ROW(INTS, "evaluate.median_frames",
@@ -319,21 +385,46 @@ static const struct es_config_key table[] = {
 
     ROW(CHOICE, "prepare.corpus", "desed", "which corpus to read", .choices = "as-strong|desed|maestro"),
     ROW(PATH, "prepare.root", "", "folder of the corpus", ANY),
-    ROW(STRINGS, "prepare.subsets", "[]", "subsets to read; empty: all of the corpus", ANY),
+    ROW(STRINGS, "prepare.subsets", "[]",
+        "subsets to read; empty: all of the corpus, but of DESED external_train, external_validation and "
+        "public",
+        ANY),
     SUBSET("strong", "audio/train/strong_label_real_16k", "metadata/train/audioset_strong.tsv", ""),
+    EXCLUDE("strong"),
+    SUBSET("external_train", "audio/external_strong_16k",
+           "external_strong_split/external_audioset_strong_train.tsv",
+           "external_strong_split/external_audioset_strong_train_dur.tsv"),
+    EXCLUDE("external_train"),
+    SUBSET("external_validation", "audio/external_strong_16k",
+           "external_strong_split/external_audioset_strong_eval.tsv",
+           "external_strong_split/external_audioset_strong_eval_dur.tsv"),
+    SUBSET("public", "eval/desed_public_eval/audio/eval/public_16k",
+           "eval/desed_public_eval/metadata/eval/public.tsv",
+           "eval/desed_public_eval/metadata/eval/public_durations.tsv"),
     SUBSET("synth", "dcase_synth/audio/train/synthetic21_train/soundscapes_16k",
            "dcase_synth/metadata/train/synthetic21_train/soundscapes.tsv", ""),
+    EXCLUDE("synth"),
     SUBSET("weak", "audio/train/weak_16k", "metadata/train/weak.tsv", ""),
+    EXCLUDE("weak"),
     SUBSET("unlabeled", "audio/train/unlabel_in_domain_16k", "", ""),
+    EXCLUDE("unlabeled"),
     SUBSET("validation", "audio/validation/validation_16k", "metadata/validation/validation.tsv",
            "metadata/validation/validation_durations.tsv"),
     SUBSET("synth_validation", "audio/validation/synthetic21_validation/soundscapes_16k",
            "dcase_synth/metadata/validation/synthetic21_validation/soundscapes.tsv",
            "dcase_synth/metadata/validation/synthetic21_validation/durations.tsv"),
     SUBSET("maestro_train", "audio/maestro_real_train_16k", "metadata/maestro_real_train.tsv", ""),
+    EXCLUDE("maestro_train"),
+    RECORDINGS("maestro_train"),
     SUBSET("maestro_validation", "audio/maestro_real_validation_16k", "metadata/maestro_real_validation.tsv",
            "metadata/maestro_real_durations.tsv"),
+    RECORDINGS("maestro_validation"),
     SUBSET("as_train", "audio/train", "metadata/audioset_train_strong.tsv", ""),
+    ROW(PATH, "prepare.as_train_more_audio", "",
+        "a second place of its audio (AudioSet's unbalanced part): a folder, or an .hdf of mp3s; under "
+        "prepare.root; empty: none",
+        ANY),
+    EXCLUDE("as_train"),
     SUBSET("as_eval", "audio/eval", "metadata/audioset_eval_strong.tsv",
            "metadata/audioset_eval_durations.tsv"),
     ROW(DOUBLE, "prepare.weak_split", "0.9", "share of weak clips for training, the rest for validation",
@@ -345,10 +436,26 @@ static const struct es_config_key table[] = {
     ROW(PATH, "prepare.mids", "metadata/mid_to_display_name.tsv",
         "AudioSet: table of machine id and display name, no header; under prepare.root", ANY),
     ROW(PATH, "prepare.classes", "", "list of classes, one a line; empty: those of the corpus", ANY),
+    ROW(CHOICE, "prepare.class_set", "all",
+        "AudioSet: classes of the table of machine ids (456), those with training labels (447), with "
+        "evaluation labels (416), with "
+        "both (407); events of other classes are dropped and counted",
+        .choices = "all|train|eval|common"),
     ROW(BOOL, "prepare.skip_missing", "false",
-        "leave out clips whose audio file is missing instead of refusing them; the log counts them", ANY),
+        "clips whose audio file is missing are expected: left out and counted, no problem even for --strict",
+        ANY),
+    ROW(DOUBLE, "prepare.min_share", "0.5",
+        "share of a set's clips that must have sound rows and audio; less: an error (a download that failed)",
+        .range = "0..1"),
+    ROW(INT, "prepare.rate_hz", "0",
+        "sample rate that every audio file must have; 0: 16000 in folders called ..._16k, any elsewhere",
+        .range = "0..384000", .unit = "Hz"),
+    ROW(INT, "prepare.channels", "0", "channels that every audio file must have; 0: any", .range = "0..64"),
     ROW(BOOL, "prepare.overlap_exclude", "true",
-        "leave out training clips that are also in an evaluation set", ANY),
+        "leave out training clips that are also in an evaluation set, weak and unlabelled ones also if "
+        "strongly labelled: by file "
+        "name or YouTube id (with --strict the exclusion lists must name them)",
+        ANY),
 
     ROW(INT, "demo.clips", "24",
         "size of the demo corpus, which the counts below follow; --clips overrides it", .range = "1..100000",

@@ -100,11 +100,18 @@ static int begin_section(struct loader *l, const yaml_event_t *e, size_t cut, st
 static int give(struct loader *l, struct es_config_raw *raw, struct es_err *err) {
     raw->where = l->where;
     if (strcmp(l->path, "extends") == 0) {
-        if (raw->list || raw->null || !*raw->item)
-            return es_err_set(err, ES_EUSAGE, "%s: extends: want the path of one file", l->where);
         if (l->extends && l->extends->n > 0)
             return es_err_set(err, ES_EUSAGE, "%s: extends: given twice", l->where);
-        return l->extends ? es_config_expand(l->where, "extends", raw->item, l->extends, err) : 0;
+        const char *item = raw->item;
+        for (int i = 0; i < raw->n || i == 0; i++, item += strlen(item) + 1) {
+            if (raw->n == 0 || raw->null || !*item)
+                return es_err_set(err, ES_EUSAGE, "%s: extends: want the path of a file, or a list of them",
+                                  l->where);
+            if (!l->extends) continue;
+            ES_TRY(es_config_expand(l->where, "extends", item, l->extends, err));
+            es_text_add_bytes(l->extends, "", 1);
+        }
+        return 0;
     }
     if (!l->cfg) return 0;
     int row = es_config_find(l->path);

@@ -1,49 +1,18 @@
-#include "earshot/dataset.h"
-
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "earshot/audio.h"
 #include "earshot/augment.h"
-#include "earshot/convolve.h"
-#include "earshot/hash.h"
 #include "earshot/mem.h"
-#include "earshot/predictions.h"
 #include "earshot/resample.h"
+#include "earshot/stage.h"
 #include "earshot/rng.h"
-#include "earshot/store.h"
-#include "earshot/tsv.h"
 
-#define MAX_STORES 16
+#include "dataset_impl.h"
+
 #define MAX_EVENTS 512
-
-struct clip {
-    int store;
-    int64_t id;
-    int64_t pseudo; /* row of the dataset's pseudo array, or -1 */
-};
-
-struct response { /* to an impulse, at 16 kHz */
-    float *x;
-    int64_t n;
-};
-
-struct es_dataset {
-    struct es_dataset_params p;
-    int n_stores, n_classes;
-    struct es_store *store[MAX_STORES];
-    struct clip *clip[ES_N_SETS];
-    int64_t count[ES_N_SETS];
-    float *pseudo; /* probabilities [rows, T, K] */
-    struct es_names *excluded;
-    struct response *response;
-    int n_responses;
-    struct es_convolve *convolve; /* NULL: no responses */
-    uint64_t digest;
-    struct es_label_grid grid;
-};
+#define DIR_DEPTH 8 /* levels of folders with impulse responses */
 
 static int set_of(const struct es_dataset *d, enum es_subset subset, int split) {
     if (split != 0) return -1;
@@ -99,7 +68,7 @@ static int list_clips(struct es_dataset *d, struct es_err *err) {
             for (int64_t i = 0; i < es_store_n_clips(d->store[s]); i++) {
                 int set = set_of(d, es_store_subset(d->store[s], i), es_store_split(d->store[s], i));
                 if (set < 0 || es_names_find(d->excluded, es_store_name(d->store[s], i)) >= 0) continue;
-                if (pass == 1) d->clip[set][n[set]] = (struct clip){s, i, -1};
+                if (pass == 1) d->clip[set][n[set]] = (struct clip){s, i, -1, -1};
                 n[set]++;
             }
         memcpy(d->count, n, sizeof n);
@@ -108,51 +77,6 @@ static int list_clips(struct es_dataset *d, struct es_err *err) {
             if (!d->clip[set]) return -ES_EIO;
         }
     }
-    return 0;
-}
-
-static int load_pseudo(struct es_dataset *d, struct es_err *err) {
-    int64_t total = 0, rows = 0, missing = 0, row_n = (int64_t)d->p.n_frames * d->n_classes;
-    char list[400] = "";
-    if (d->p.n_pseudo == 0) return 0;
-    for (int s = 0; s < ES_N_SETS; s++) total += d->count[s];
-    d->pseudo = es_alloc((size_t)(total * row_n), sizeof(float), err);
-    if (!d->pseudo) return es_err_prefix(err, "data.pseudo");
-    for (int f = 0; f < d->p.n_pseudo; f++) {
-        struct es_predictions *q = NULL;
-        ES_TRY(es_predictions_open(&q, d->p.pseudo[f], err));
-        int rc = 0;
-        if (es_predictions_n_frames(q) != d->p.n_frames || es_predictions_n_classes(q) != d->n_classes)
-            rc = es_err_set(err, ES_EDATA,
-                            "%s:/strong_logits: %d frames x %d classes, want %d x %d; re-run earshot predict",
-                            d->p.pseudo[f], es_predictions_n_frames(q), es_predictions_n_classes(q),
-                            d->p.n_frames, d->n_classes);
-        for (int s = 0; rc == 0 && s < ES_N_SETS; s++)
-            for (int64_t i = 0; rc == 0 && i < d->count[s]; i++) {
-                struct clip *c = &d->clip[s][i];
-                int64_t row =
-                    c->pseudo < 0 ? es_predictions_find(q, es_store_name(d->store[c->store], c->id)) : -1;
-                if (row < 0) continue;
-                float *x = d->pseudo + rows * row_n;
-                rc = es_predictions_read(q, row, 1, x, err);
-                for (int64_t k = 0; rc == 0 && k < row_n; k++) x[k] = 1.0f / (1.0f + expf(-x[k]));
-                c->pseudo = rows++;
-            }
-        es_predictions_close(&q);
-        if (rc < 0) return rc;
-    }
-    for (int s = 0; s < ES_N_SETS; s++)
-        for (int64_t i = 0; i < d->count[s]; i++) {
-            const struct clip *c = &d->clip[s][i];
-            if (c->pseudo >= 0) continue;
-            size_t used = strlen(list);
-            if (missing++ < 5)
-                snprintf(list + used, sizeof list - used, " %s", es_store_name(d->store[c->store], c->id));
-        }
-    if (missing > 0)
-        return es_err_set(err, ES_EDATA,
-                          "data.pseudo: %lld clips have no pseudo-labels:%s%s; predict them first",
-                          (long long)missing, list, missing > 5 ? " ..." : "");
     return 0;
 }
 
@@ -168,18 +92,27 @@ static int load_response(struct response *h, const char *path, struct es_err *er
 }
 
 static int load_responses(struct es_dataset *d, struct es_err *err) {
+    static const char *const extensions[] = {".wav", ".flac", ".mp3", ".ogg", NULL};
+    struct es_names *files = NULL;
     int64_t longest = 0;
+    int rc = 0;
     if (d->p.n_dir == 0) return 0;
-    d->response = es_alloc((size_t)d->p.n_dir, sizeof *d->response, err);
-    if (!d->response) return -ES_EIO;
-    for (int i = 0; i < d->p.n_dir; i++) {
-        int rc = load_response(&d->response[i], d->p.dir[i], err);
-        if (rc < 0) {
-            es_err_prefix(err, "augment.dir_files");
-            return rc;
-        }
+    ES_GO(es_names_new(&files, err));
+    for (int i = 0; i < d->p.n_dir; i++) ES_GO(dataset_files(files, d->p.dir[i], extensions, DIR_DEPTH, err));
+    int64_t n = es_names_count(files);
+    if (n == 0) ES_GO(es_err_set(err, ES_EDATA, "%s: no audio files (wav, flac, mp3, ogg)", d->p.dir[0]));
+    d->response = es_alloc((size_t)n, sizeof *d->response, err);
+    if (!d->response) ES_GO(-ES_EIO);
+    for (int64_t i = 0; i < n; i++) {
+        ES_GO(load_response(&d->response[i], es_names_get(files, i), err));
         d->n_responses++;
         if (d->response[i].n > longest) longest = d->response[i].n;
+    }
+done:
+    es_names_free(&files);
+    if (rc < 0) {
+        es_err_prefix(err, "augment.dir_files");
+        return rc;
     }
     if (longest > ES_DATASET_SAMPLES)
         return es_err_set(err, ES_EDATA,
@@ -208,7 +141,7 @@ static int open_local(struct es_dataset *d, struct es_err *err) {
                           d->grid.n_frames);
     ES_TRY(read_excluded(d, err));
     ES_TRY(list_clips(d, err));
-    ES_TRY(load_pseudo(d, err));
+    ES_TRY(dataset_pseudo_open(d, err));
     ES_TRY(load_responses(d, err));
     ES_TRY(es_hash_new(&h, err));
     for (int s = 0; s < d->n_stores; s++) {
@@ -217,16 +150,12 @@ static int open_local(struct es_dataset *d, struct es_err *err) {
     }
     es_hash_update(h, d->count, sizeof d->count);
     for (int64_t i = 0; i < es_names_count(d->excluded); i++) es_hash_string(h, es_names_get(d->excluded, i));
-    for (int set = 0; d->pseudo && set < ES_N_SETS; set++)
-        for (int64_t i = 0; i < d->count[set]; i++) {
-            size_t row_n = (size_t)d->p.n_frames * (size_t)d->n_classes;
-            es_hash_update(h, d->pseudo + (size_t)d->clip[set][i].pseudo * row_n, row_n * sizeof(float));
-        }
+    int rc = dataset_pseudo_digest(d, h, err);
     for (int i = 0; i < d->n_responses; i++)
         es_hash_update(h, d->response[i].x, (size_t)d->response[i].n * sizeof(float));
     d->digest = es_hash_value(h);
     es_hash_free(&h);
-    return 0;
+    return rc;
 }
 
 int es_dataset_open_all(struct es_dataset **d, const struct es_comm *c, const struct es_dataset_params *p,
@@ -240,7 +169,7 @@ int es_dataset_open_all(struct es_dataset **d, const struct es_comm *c, const st
         goto done;
     }
     for (int s = 0; s < p->n_stores; s++) {
-        ES_GO(es_store_open_all(&(*d)->store[s], c, p->store[s], err));
+        ES_GO(es_stage_open_all(&(*d)->store[s], c, p->store[s], p->stage_dir, err));
         (*d)->n_stores++;
     }
     ES_GO(es_err_agree_all(c, open_local(*d, err), err));
@@ -257,7 +186,8 @@ void es_dataset_close(struct es_dataset **d) {
     for (int i = 0; i < (*d)->n_responses; i++) es_free(&(*d)->response[i].x);
     es_free(&(*d)->response);
     es_names_free(&(*d)->excluded);
-    es_free(&(*d)->pseudo);
+    dataset_pseudo_close(*d);
+    es_free(&(*d)->weight);
     es_free(d);
 }
 
@@ -270,6 +200,12 @@ const char *es_dataset_name(const struct es_dataset *d, int set, int64_t i) {
 }
 int es_dataset_classes(const struct es_dataset *d) {
     return d->n_classes;
+}
+int es_dataset_responses(const struct es_dataset *d) {
+    return d->n_responses;
+}
+const char *const *es_dataset_class_names(const struct es_dataset *d) {
+    return es_store_classes(d->store[0]);
 }
 int es_dataset_frames(const struct es_dataset *d) {
     return d->p.n_frames;
@@ -288,6 +224,8 @@ size_t es_dataset_convolve_floats(const struct es_dataset *d) {
 bool es_dataset_threaded(const struct es_dataset *d) {
     for (int s = 0; s < d->n_stores; s++)
         if (!es_store_is_direct(d->store[s])) return false;
+    for (int f = 0; f < d->n_pseudo; f++)
+        if (!es_predictions_is_direct(d->pseudo[f])) return false;
     return true;
 }
 
@@ -317,12 +255,14 @@ static int read_clip(struct es_dataset *d, const struct clip *c, struct es_rng *
                           es_store_name(s, c->id), n_in, MAX_EVENTS / 2);
     enum es_subset subset = es_store_subset(s, c->id);
     int n_all = es_labels_alias(subset, label_split(d, c), in, n_in, events);
-    *n_events = es_labels_process(events, n_all, w.onset_s, d->grid.clip_s, events);
+    double onset_s =
+        d->p.pretrain ? 0.0 : w.onset_s; /* QUIRK: AudioSet's labels stay where they are (1.11) */
+    *n_events = es_labels_process(events, n_all, onset_s, d->grid.clip_s, events);
     return 0;
 }
 
-struct item { /* where one clip's data go */
-    float *wave, *labels, *pseudo;
+struct item { /* where one clip's data go; scratch: T x K floats for pseudo-labels */
+    float *wave, *labels, *pseudo, *scratch;
 };
 
 static int read_item(struct es_dataset *d, const struct clip *c, struct es_rng *r, struct item *out,
@@ -332,8 +272,9 @@ static int read_item(struct es_dataset *d, const struct clip *c, struct es_rng *
     ES_TRY(read_clip(d, c, r, out->wave, pcm, events, &n_events, err));
     int64_t stride_t = d->p.pretrain ? K : 1, stride_k = d->p.pretrain ? 1 : T;
     es_labels_encode(events, n_events, &d->grid, K, out->labels, stride_t, stride_k);
-    if (out->pseudo && c->pseudo >= 0) {
-        const float *q = d->pseudo + c->pseudo * (int64_t)K * T;
+    if (out->pseudo && c->file >= 0) {
+        const float *q = out->scratch;
+        ES_TRY(dataset_pseudo_read(d, c, out->scratch, err));
         for (int t = 0; t < T; t++)
             for (int k = 0; k < K; k++) out->pseudo[t * stride_t + k * stride_k] = q[(int64_t)t * K + k];
     }
@@ -349,13 +290,14 @@ int es_dataset_read_leaf(struct es_dataset *d, int64_t step, const struct es_lea
             const struct clip *c = &d->clip[set][plan->clip[i]];
             struct es_rng r =
                 es_rng_make(d->p.seed, ES_RNG_AUGMENT, (uint32_t)step, (uint32_t)plan->leaf, (uint32_t)i);
+            float *q = out->scratch + ES_DATASET_SAMPLES + 2 * row;
             struct item x = {out->wave + (int64_t)i * ES_DATASET_SAMPLES, out->labels + i * row,
-                             out->pseudo ? out->pseudo + i * row : NULL};
+                             out->pseudo ? out->pseudo + i * row : NULL, q};
             ES_TRY(read_item(d, c, &r, &x, out->pcm, err));
             if (plan->partner[i] >= 0) { /* wavmix: spec/training.md 3.2 */
                 float *scratch = out->scratch;
                 struct item y = {scratch, scratch + ES_DATASET_SAMPLES,
-                                 x.pseudo ? scratch + ES_DATASET_SAMPLES + row : NULL};
+                                 x.pseudo ? scratch + ES_DATASET_SAMPLES + row : NULL, q};
                 ES_TRY(read_item(d, &d->clip[set][plan->partner[i]], &r, &y, out->pcm, err));
                 es_augment_wavmix(x.wave, y.wave, ES_DATASET_SAMPLES, plan->weight[i]);
                 es_augment_blend(x.labels, y.labels, row, plan->weight[i]);

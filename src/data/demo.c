@@ -124,7 +124,7 @@ void es_demo_source(const struct es_demo *d, int sound, struct es_demo_source *s
 }
 
 uint64_t es_demo_digest(const struct es_demo *d) {
-    enum { DEMO_VERSION = 1 }; /* raise it when the same parameters give other audio or labels */
+    enum { DEMO_VERSION = 2 }; /* raise it when the same parameters give other audio or labels */
     const struct es_demo_params *p = &d->p;
     char text[1024];
     int n = snprintf(text, sizeof text, "%d %llu %016llx %.17g %.17g %.17g %.17g", DEMO_VERSION,
@@ -191,6 +191,7 @@ static int prepare(const struct es_demo *d, struct es_err *err) {
     ES_TRY(demo_make_path(path, err));
     ES_TRY(demo_write_about(d, 0, false, err));
     ES_TRY(demo_make_folders(d, err));
+    ES_TRY(demo_write_responses(d, err));
     return demo_write_labels(d, err);
 }
 

@@ -21,6 +21,7 @@ enum {
     OP_LEVEL,
     OP_SPLIT,
     OP_LABEL,
+    OP_RESPONSE,
     OP_EVENT = 1 << 12,
     OP_SOURCE = 1 << 20,
     OP_RUNS = 1 << 24,
@@ -89,6 +90,8 @@ int demo_plan(struct es_demo *d, struct es_err *err);
 /* demo_write.c: label files, README and demo.json; rank 0 only. */
 int demo_write_labels(const struct es_demo *d, struct es_err *err);
 int demo_write_about(const struct es_demo *d, uint64_t audio_digest, bool complete, struct es_err *err);
+/* demo_responses.c: OUT/dirs, impulse responses of devices; rank 0 only. */
+int demo_write_responses(const struct es_demo *d, struct es_err *err);
 /* OUT-relative path of a clip's audio. */
 void demo_audio_path(const struct es_demo_clip *c, char *path, int size);
 /* Folders of all audio. */

@@ -142,6 +142,12 @@ void es_labels_encode(const struct es_event *e, int n, const struct es_label_gri
     }
 }
 
+void es_labels_encode_weak(const int32_t *label, int n, int n_classes, float *y) {
+    for (int k = 0; k < n_classes; k++) y[k] = n < 0 ? -1.0f : 0.0f;
+    for (int i = 0; i < n; i++)
+        if (label[i] >= 0 && label[i] < n_classes) y[label[i]] = 1.0f;
+}
+
 double es_labels_time(const struct es_label_grid *g, int i) {
     double t_s = (double)i * g->pooling / ((double)g->rate_hz / g->hop_samples);
     return fmin(fmax(t_s, 0.0), g->clip_s);

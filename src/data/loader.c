@@ -69,7 +69,7 @@ static int new_buffer(struct es_loader *l, struct buffer *b, const struct es_pla
     b->leaf.labels = es_alloc(n * row, sizeof(float), err);
     b->leaf.weak = es_alloc(n * K, sizeof(float), err);
     b->leaf.mask = es_alloc(n * K, 1, err);
-    b->leaf.scratch = es_alloc(ES_DATASET_SAMPLES + 2 * row, sizeof(float), err);
+    b->leaf.scratch = es_alloc(ES_DATASET_SAMPLES + 3 * row, sizeof(float), err);
     b->leaf.pcm = es_alloc(ES_DATASET_SAMPLES, sizeof(int16_t), err);
     size_t convolve = es_dataset_convolve_floats(d);
     if (convolve > 0) b->leaf.convolve = es_alloc(convolve, sizeof(float), err);

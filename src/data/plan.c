@@ -1,5 +1,7 @@
 #include "earshot/plan.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "earshot/augment.h"
@@ -10,6 +12,12 @@ struct es_plan {
     struct es_plan_params pp;
     int64_t micro_batches, epoch_steps, epoch;
     int64_t *order[ES_N_SETS]; /* permutation of the cached epoch */
+    struct key *key;           /* of weighted drawing */
+};
+
+struct key {
+    double time;
+    int64_t clip;
 };
 
 const char *const es_set_names[ES_N_SETS] = {"maestro", "strong", "synth", "weak", "unlabeled"};
@@ -48,6 +56,11 @@ int es_plan_new(struct es_plan **p, const struct es_plan_params *pp, struct es_e
         return es_err_set(err, ES_EUSAGE, "data.subset_sizes: %d clips a leaf, want 1..%d", total,
                           ES_LEAF_CLIPS);
     }
+    if (pp->epoch_leaves > 0 && pp->epoch_leaves < least) least = pp->epoch_leaves;
+    if (pp->weight && !((*p)->key = es_alloc((size_t)pp->n_clips[0], sizeof *(*p)->key, err))) {
+        es_plan_free(p);
+        return -ES_EIO;
+    }
     (*p)->micro_batches = least;
     (*p)->epoch_steps = (least + pp->leaves - 1) / pp->leaves;
     if (pp->epoch_steps > 0 && pp->epoch_steps < (*p)->epoch_steps) {
@@ -60,6 +73,7 @@ int es_plan_new(struct es_plan **p, const struct es_plan_params *pp, struct es_e
 void es_plan_free(struct es_plan **p) {
     if (!*p) return;
     for (int s = 0; s < ES_N_SETS; s++) es_free(&(*p)->order[s]);
+    es_free(&(*p)->key);
     es_free(p);
 }
 
@@ -78,6 +92,28 @@ int es_plan_n_active(const struct es_plan *p, int64_t step) {
     return rest < p->pp.leaves ? (int)rest : p->pp.leaves;
 }
 
+static int compare_keys(const void *a, const void *b) {
+    const struct key *x = a, *y = b;
+    if (x->time != y->time) return x->time < y->time ? -1 : 1;
+    return (x->clip > y->clip) - (x->clip < y->clip);
+}
+
+/* Drawing one after the other by weight without replacement, as torch.multinomial does, is the order of the arrival times of
+ * independent exponential clocks with the weights as rates (Efraimidis and Spirakis 2006). Clips of weight 0 come last. */
+static void draw_order(const struct es_plan *p, struct es_rng *r, int set) {
+    int64_t n = p->pp.n_clips[set];
+    if (!p->key) {
+        es_rng_permutation(r, n, p->order[set]);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        double w = p->pp.weight[i], u = 1.0 - es_rng_uniform(r); /* in (0, 1] */
+        p->key[i] = (struct key){w > 0 ? -log(u) / w : HUGE_VAL, i};
+    }
+    qsort(p->key, (size_t)n, sizeof *p->key, compare_keys);
+    for (int64_t i = 0; i < n; i++) p->order[set][i] = p->key[i].clip;
+}
+
 /* Of the streams (AUGMENT, step, leaf, .), those below belong to the clips (dataset.c), those above to augment_draw.c. */
 #define BAND_STREAM ES_LEAF_CLIPS
 
@@ -88,7 +124,7 @@ void es_plan_leaf(struct es_plan *p, int64_t step, int leaf, struct es_leaf_plan
         for (int s = 0; s < p->pp.n_sets; s++) {
             if (p->pp.size[s] == 0) continue;
             struct es_rng r = es_rng_make(p->pp.seed, ES_RNG_SHUFFLE, (uint32_t)epoch, (uint32_t)s, 0);
-            es_rng_permutation(&r, p->pp.n_clips[s], p->order[s]);
+            draw_order(p, &r, s);
         }
         p->epoch = epoch;
     }

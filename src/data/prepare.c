@@ -17,7 +17,22 @@ void es_prepare_params_default(struct es_prepare_params *p) {
                                     .maestro_fraction = 0.9,
                                     .split_seed = 42,
                                     .overlap_exclude = true,
-                                    .float32_times = true};
+                                    .min_share = 0.5,
+                                    .float32_times = true,
+                                    .threads = 1};
+}
+
+const char *prep_name(const struct prep *x, int source) {
+    const struct es_prepare_source *s = &x->p->source[source];
+    return s->name ? s->name : es_subset_name(s->subset);
+}
+
+int prep_problem(struct prep *x, int rc, struct es_err *err) {
+    if (rc >= 0) return 0;
+    if (rc != -ES_EDATA || x->p->strict) return rc;
+    if (es_names_add(x->problem, err->msg, err) < 0) return -ES_EIO;
+    es_err_clear(err);
+    return 1;
 }
 
 static void prep_fini(struct prep *x) {
@@ -26,6 +41,7 @@ static void prep_fini(struct prep *x) {
     es_free(&x->event);
     es_free(&x->clip);
     es_free(&x->mid_label);
+    es_names_free(&x->problem);
     es_names_free(&x->file_key);
     es_names_free(&x->mids);
     es_names_free(&x->classes);
@@ -38,10 +54,11 @@ static int prep_init(struct prep *x, const struct es_comm *comm, const struct es
     ES_TRY(es_names_new(&x->text, err));
     ES_TRY(es_names_new(&x->classes, err));
     ES_TRY(es_names_new(&x->mids, err));
+    ES_TRY(es_names_new(&x->problem, err));
     return es_names_new(&x->file_key, err);
 }
 
-/* ---- splits and exclusions */
+/* ---- splits, and what stays */
 
 static int split_weak(struct prep *x, struct es_err *err) {
     int64_t n = 0, at = 0;
@@ -58,29 +75,50 @@ static int split_weak(struct prep *x, struct es_err *err) {
     return rc;
 }
 
-/* Names of `from` are left out of the training clips of `of`. */
-static const struct {
-    enum es_subset of, from;
-} overlaps[] = {{ES_SUBSET_STRONG_REAL, ES_SUBSET_VALIDATION}, {ES_SUBSET_WEAK, ES_SUBSET_VALIDATION},
-                {ES_SUBSET_WEAK, ES_SUBSET_STRONG_REAL},       {ES_SUBSET_UNLABELED, ES_SUBSET_VALIDATION},
-                {ES_SUBSET_UNLABELED, ES_SUBSET_STRONG_REAL},  {ES_SUBSET_MAESTRO, ES_SUBSET_MAESTRO_TEST},
-                {ES_SUBSET_AS_TRAIN, ES_SUBSET_AS_EVAL}}; /* not SYNTH: its names are numbers in every set */
+/* Clips whose file is missing or damaged, and windows that do not fit their recording, are left out. */
+static int settle(struct prep *x, struct es_err *err) {
+    for (int64_t i = 0; i < x->n_clips; i++) {
+        struct prep_clip *c = &x->clip[i];
+        int64_t first, n;
+        if (c->out != ES_PREPARE_STAYS) continue;
+        if (x->file[c->file].found == PREP_MISSING) c->out = ES_PREPARE_NO_AUDIO;
+        if (x->file[c->file].found == PREP_DAMAGED) c->out = ES_PREPARE_BAD_AUDIO;
+        if (c->out != ES_PREPARE_STAYS) continue;
+        int rc = prep_problem(x, prep_window(x, c, &first, &n, err), err);
+        if (rc < 0) return rc;
+        if (rc > 0) c->out = ES_PREPARE_BAD_ROW;
+    }
+    return 0;
+}
 
-static int exclude_overlaps(struct prep *x, struct es_err *err) {
-    struct es_names *names[ES_N_SUBSETS] = {NULL};
-    int rc = 0;
-    for (int s = 0; rc == 0 && s < ES_N_SUBSETS; s++) rc = es_names_new(&names[s], err);
-    for (int64_t i = 0; rc == 0 && i < x->n_clips; i++)
-        if (es_names_add(names[x->clip[i].subset], x->clip[i].name, err) < 0) rc = -ES_EIO;
-    for (int64_t i = 0; rc == 0 && i < x->n_clips; i++)
-        for (size_t k = 0; k < sizeof overlaps / sizeof *overlaps; k++) {
-            struct prep_clip *c = &x->clip[i];
-            if (c->subset == overlaps[k].of && c->split == 0 &&
-                es_names_find(names[overlaps[k].from], c->name) >= 0)
-                c->drop = (uint8_t)(1 + overlaps[k].from);
-        }
-    for (int s = 0; s < ES_N_SUBSETS; s++) es_names_free(&names[s]);
-    return rc;
+/* Is something sensible left of every set? */
+static int check_sets(const struct prep *x, const struct es_prepare_report *r, struct es_err *err) {
+    int64_t n_problems = es_names_count(x->problem);
+    for (int s = 0; s < r->n_sets; s++) {
+        const struct es_prepare_set *set = &r->set[s];
+        const struct es_prepare_source *source = &x->p->source[s];
+        const char *where = source->labels && source->labels[0] ? source->labels : source->audio;
+        int64_t wanted = set->clips - set->out[ES_PREPARE_EMPTY], bad = set->out[ES_PREPARE_NO_AUDIO] +
+                                                                        set->out[ES_PREPARE_BAD_AUDIO] +
+                                                                        set->out[ES_PREPARE_BAD_ROW];
+        char first[300] = "";
+        if (n_problems > 0) snprintf(first, sizeof first, "; first problem: %s", es_names_get(x->problem, 0));
+        if (set->out[ES_PREPARE_STAYS] == 0)
+            return es_err_set(
+                err, ES_EDATA,
+                "%s: set %s: no clip is left of %lld (%lld without audio, %lld damaged, %lld with bad "
+                "rows, %lld excluded)%s",
+                where, set->name, (long long)set->clips, (long long)set->out[ES_PREPARE_NO_AUDIO],
+                (long long)set->out[ES_PREPARE_BAD_AUDIO], (long long)set->out[ES_PREPARE_BAD_ROW],
+                (long long)(set->out[ES_PREPARE_LISTED] + set->out[ES_PREPARE_OVERLAP]), first);
+        if ((double)(wanted - bad) < x->p->min_share * (double)wanted)
+            return es_err_set(
+                err, ES_EDATA,
+                "%s: set %s: %lld of %lld clips have sound audio and rows, want at least %g of them; a "
+                "download that failed? (prepare.min_share)%s",
+                where, set->name, (long long)(wanted - bad), (long long)wanted, x->p->min_share, first);
+    }
+    return 0;
 }
 
 /* ---- the description of the store */
@@ -155,11 +193,22 @@ static int inputs(const struct prep *x, uint64_t *digest, struct es_err *err) {
     return 0;
 }
 
+/* Rows in the order of the tables; of a set in two places (AudioSet), the clips of the first place come first. */
+static void number_rows(struct built *b, const struct prep *x) {
+    for (int64_t begin = 0, end; begin < x->n_clips; begin = end) {
+        for (end = begin; end < x->n_clips && x->clip[end].source == x->clip[begin].source; end++)
+            b->row[end] = -1;
+        for (int place = 0; place < PREP_PLACES; place++)
+            for (int64_t i = begin; i < end; i++)
+                if (x->clip[i].out == ES_PREPARE_STAYS && x->file[x->clip[i].file].place == place)
+                    b->row[i] = b->n++;
+    }
+}
+
 static int build(struct built *b, const struct prep *x, struct es_err *err) {
     *b = (struct built){.row = es_alloc((size_t)x->n_clips, sizeof *b->row, err)};
     if (!b->row) return -ES_EIO;
-    for (int64_t i = 0; i < x->n_clips; i++)
-        b->row[i] = x->clip[i].drop || x->file[x->clip[i].file].found < 0 ? -1 : b->n++;
+    number_rows(b, x);
     ES_TRY(built_alloc(b, x, err));
     for (int64_t k = 0; k < es_names_count(x->classes); k++) b->class_name[k] = es_names_get(x->classes, k);
     for (int64_t i = 0; i < x->n_clips; i++) {
@@ -215,63 +264,6 @@ static int same_all(const struct es_comm *comm, const struct built *b, const str
     return es_err_agree_all(comm, rc, err);
 }
 
-static bool missing(const struct prep *x, const struct prep_clip *c) {
-    return !c->drop && x->file[c->file].found < 0;
-}
-
-/* One line a subset, and the first names of those whose audio is missing. */
-static void report(const struct prep *x, const struct built *b) {
-    for (int s = 0; s < ES_N_SUBSETS; s++) {
-        int64_t n[2] = {0}, events = 0, n_excluded = 0, n_missing = 0;
-        double hours = 0;
-        char names[400] = "";
-        for (int64_t i = 0; i < x->n_clips; i++) {
-            const struct prep_clip *c = &x->clip[i];
-            int64_t r = b->row[i];
-            if (c->subset != s) continue;
-            n_excluded += c->drop > 0;
-            if (missing(x, c) && n_missing++ < 5) {
-                size_t used = strlen(names);
-                snprintf(names + used, sizeof names - used, " %.75s", c->name);
-            }
-            if (r < 0) continue;
-            n[c->split]++;
-            events += b->index[r + 1] - b->index[r];
-            hours += b->duration_s[r] / 3600;
-        }
-        if (n[0] + n[1] + n_excluded + n_missing > 0)
-            es_log(ES_LOG_INFO,
-                   "prepare subset=%s training=%lld validation=%lld events=%lld hours=%.3g excluded=%lld "
-                   "missing=%lld",
-                   es_subset_name((enum es_subset)s), (long long)n[0], (long long)n[1], (long long)events,
-                   hours, (long long)n_excluded, (long long)n_missing);
-        if (n_missing > 0)
-            es_log(ES_LOG_WARN, "prepare: %s: %lld clips without audio were left out:%s%s",
-                   es_subset_name((enum es_subset)s), (long long)n_missing, names,
-                   n_missing > 5 ? " ... (all: --left-out FILE)" : "");
-    }
-}
-
-/* The table of clips that are not in the store, and why. Rank 0 writes. */
-static int write_left_out(const struct prep *x, struct es_err *err) {
-    struct es_text t = {0};
-    if (!x->p->left_out || es_comm_rank(x->comm) != 0) return 0;
-    es_text_add(&t, "filename\tsubset\treason\n");
-    for (int64_t i = 0; i < x->n_clips; i++) {
-        const struct prep_clip *c = &x->clip[i];
-        if (c->drop)
-            es_text_add(&t, "%s\t%s\talso in %s\n", c->name, es_subset_name((enum es_subset)c->subset),
-                        es_subset_name((enum es_subset)(c->drop - 1)));
-        else if (missing(x, c))
-            es_text_add(&t, "%s\t%s\tno audio in %s\n", c->name, es_subset_name((enum es_subset)c->subset),
-                        x->file[c->file].dir);
-    }
-    int rc = es_text_check(&t, err);
-    if (rc == 0) rc = es_text_save(x->p->left_out, t.s, t.n, err);
-    es_text_free(&t);
-    return rc;
-}
-
 static int read_tables_all(struct prep *x, const struct es_comm *comm, const struct es_prepare_params *p,
                            struct es_err *err) {
     int rc = prep_init(x, comm, p, err);
@@ -279,40 +271,116 @@ static int read_tables_all(struct prep *x, const struct es_comm *comm, const str
     return es_err_agree_all(comm, rc, err);
 }
 
-int es_prepare_all(const struct es_comm *comm, const struct es_prepare_params *p, uint64_t *digest,
-                   struct es_err *err) {
-    struct es_err own = {0};
-    struct prep x;
+/* What the tables and the audio say, on every rank. */
+static int decide(struct prep *x, struct es_prepare_report *r, struct es_err *err) {
+    ES_TRY(prep_read_annotations(x, err));
+    ES_TRY(split_weak(x, err));
+    ES_TRY(prep_split_recordings(x, err));
+    ES_TRY(settle(x, err));
+    return prep_exclude(x, r, err);
+}
+
+static int describe(struct built *b, const struct prep *x, struct es_prepare_report *r, struct es_err *err) {
+    prep_count(x, NULL, NULL, NULL, r);
+    ES_TRY(check_sets(x, r, err));
+    ES_TRY(build(b, x, err));
+    prep_count(x, b->row, b->index, b->duration_s, r);
+    return 0;
+}
+
+/* One pass over the audio. PREP_AGAIN: some of it was damaged. */
+static int write_store_all(struct prep *x, struct es_prepare_report *r, uint64_t *digest,
+                           struct es_err *err) {
+    const struct es_prepare_params *p = x->p;
     struct built b = {0};
     struct es_store_writer *w = NULL;
     int rc;
-    if (!err) err = &own;
-    ES_GO(read_tables_all(&x, comm, p, err));
-    ES_GO(prep_probe_all(&x, err));
-    rc = prep_read_annotations(&x, err);
-    if (rc == 0) rc = split_weak(&x, err);
-    if (rc == 0) rc = prep_split_recordings(&x, err);
-    if (rc == 0 && p->overlap_exclude) rc = exclude_overlaps(&x, err);
-    if (rc == 0) rc = build(&b, &x, err);
-    ES_GO(es_err_agree_all(comm, rc, err));
-    ES_GO(same_all(comm, &b, p, err));
-    report(&x, &b);
-    ES_GO(es_err_agree_all(comm, write_left_out(&x, err), err));
-    ES_GO(es_store_create_all(&w, comm, p->out, &b.desc, err));
-    rc = prep_write_all(&x, w, b.row, err);
-    rc = es_store_commit_all(&w, rc, digest, err);
+    ES_GO(es_err_agree_all(x->comm, describe(&b, x, r, err), err));
+    ES_GO(same_all(x->comm, &b, p, err));
+    prep_log(x, r);
+    rc = prep_write_left_out(x, err);
+    if (rc == 0) rc = prep_write_exclude(x, err);
+    ES_GO(es_err_agree_all(x->comm, rc, err));
+    ES_GO(es_store_create_all(&w, x->comm, p->out, &b.desc, err));
+    rc = prep_write_all(x, w, b.row, err);
+    if (rc == PREP_AGAIN) { /* the part file goes away: it describes clips that do not exist */
+        struct es_err again = {0};
+        es_err_set(&again, ES_EDATA, "%s: written anew", p->out);
+        es_store_commit_all(&w, -ES_EDATA, NULL, &again);
+    } else {
+        rc = es_store_commit_all(&w, rc, digest, err);
+    }
 done:
     built_free(&b);
+    return rc;
+}
+
+void es_prepare_report_free(struct es_prepare_report *r) {
+    es_names_free(&r->problem);
+}
+
+/* The problems go over to the report. */
+static void end_report(struct prep *x, struct es_prepare_report *r) {
+    r->problem = x->problem;
+    x->problem = NULL;
+    r->files = x->files_done;
+    r->seconds = x->seconds;
+    r->peak_rss_bytes = es_comm_max_all(x->comm, es_mem_peak_rss());
+}
+
+int es_prepare_all(const struct es_comm *comm, const struct es_prepare_params *p,
+                   struct es_prepare_report *report, uint64_t *digest, struct es_err *err) {
+    struct es_err own = {0};
+    struct es_prepare_report unseen = {0}, *r = report ? report : &unseen;
+    struct prep x;
+    bool damaged;
+    int rc;
+    if (!err) err = &own;
+    *r = (struct es_prepare_report){0};
+    ES_GO(read_tables_all(&x, comm, p, err));
+    ES_GO(prep_probe_all(&x, err));
+    ES_GO(es_err_agree_all(comm, decide(&x, r, err), err));
+    prep_log_problems(&x, 0);
+    do {
+        int64_t known = es_names_count(x.problem);
+        damaged = false;
+        ES_GO(write_store_all(&x, r, digest, err));
+        if (rc == PREP_AGAIN) {
+            prep_log_problems(&x, known);
+            es_log(ES_LOG_WARN,
+                   "prepare: damaged files came to light: the store is written anew without them");
+            ES_GO(es_err_agree_all(comm, settle(&x, err), err));
+            damaged = true;
+        }
+    } while (damaged);
+done:
+    end_report(&x, r);
+    if (!report) es_prepare_report_free(&unseen);
     prep_fini(&x);
     return rc;
 }
 
-int es_prepare_check_all(const struct es_comm *comm, const struct es_prepare_params *p, int64_t *n_clips,
-                         struct es_err *err) {
+int es_prepare_check_all(const struct es_comm *comm, const struct es_prepare_params *p,
+                         struct es_prepare_report *report, int64_t *n_clips, struct es_err *err) {
     struct es_err own = {0};
+    struct es_prepare_report unseen = {0}, *r = report ? report : &unseen;
     struct prep x;
-    int rc = read_tables_all(&x, comm, p, err ? err : &own);
-    if (rc == 0 && n_clips) *n_clips = x.n_clips;
+    *r = (struct es_prepare_report){0};
+    if (!err) err = &own;
+    int rc = read_tables_all(&x, comm, p, err);
+    if (rc == 0) {
+        prep_log_problems(&x, 0);
+        prep_count(&x, NULL, NULL, NULL, r);
+        for (int s = 0; n_clips && s < r->n_sets; s++)
+            *n_clips = (s ? *n_clips : 0) + r->set[s].out[ES_PREPARE_STAYS];
+        for (int64_t f = 0; f < x.n_files; f++) { /* a recording stands for its windows */
+            r->set[x.file[f].source].clips += x.file[f].annotated;
+            r->set[x.file[f].source].out[ES_PREPARE_STAYS] += x.file[f].annotated;
+        }
+        rc = check_sets(&x, r, err);
+    }
+    end_report(&x, r);
+    if (!report) es_prepare_report_free(&unseen);
     prep_fini(&x);
     return rc;
 }

@@ -16,31 +16,58 @@
 
 #include "prepare_impl.h"
 
-enum { FULL_WINDOW_CS = 1000, CS = 100, ROUND_FILES = 16 };
+enum { FULL_WINDOW_CS = 1000, CS = 100, ROUND_FILES = 16, PROBE_FILES = 256, MAX_ROUND = 1024 };
+enum { RATE_MIN_HZ = 4000, RATE_MAX_HZ = 384000 }; /* beyond: a damaged header */
+#define ROUND_S 0.5                                /* between two exchanges */
+#define WAVE_BYTES ((int64_t)512 << 20)            /* of decoded files that a rank may hold at once */
 
+/* Every folder, in it every stem, with every extension, in the folder itself and one below. */
 bool prep_candidate(const struct prep_file *f, int i, char *path, int bytes) {
     static const char *const extensions[] = {".wav", ".flac", ".mp3", ".ogg"};
-    int places = f->sub ? 2 : 1, extension = i / places % 4, stem = i / places / 4;
-    if (stem >= PREP_STEMS || !f->stem[stem]) return false;
-    bool below = i % places == 1;
-    snprintf(path, (size_t)bytes, "%s/%s%s%s%s", f->dir, below ? f->sub : "", below ? "/" : "", f->stem[stem],
-             extensions[extension]);
+    int levels = f->sub ? 2 : 1, stems = 0;
+    while (stems < PREP_STEMS && f->stem[stems]) stems++;
+    if (stems == 0) return false;
+    int level = i % levels, extension = i / levels % 4, stem = i / levels / 4 % stems,
+        dir = i / levels / 4 / stems;
+    if (dir >= PREP_PLACES || !f->dir[dir]) return false;
+    snprintf(path, (size_t)bytes, "%s/%s%s%s%s", f->dir[dir], level ? f->sub : "", level ? "/" : "",
+             f->stem[stem], extensions[extension]);
     return true;
 }
 
-/* The mp3s of an .hdf; the file stays open from one row to the next. */
+static int place_of(const struct prep_file *f, int candidate) {
+    int stems = 0;
+    while (stems < PREP_STEMS && f->stem[stems]) stems++;
+    return candidate / (f->sub ? 2 : 1) / 4 / stems;
+}
+
+/* The .hdf files of mp3s stay open from one row to the next. HDF5 takes one thread at a time. */
 struct mp3s {
-    struct es_h5 *h5;
-    const char *path;
+    struct es_h5 *h5[ES_PREPARE_MAX_SOURCES * PREP_PLACES];
+    int n;
 };
 
-static int mp3_read(struct mp3s *m, const struct prep_file *f, void **bytes, size_t *n, struct es_err *err) {
-    if (!m->h5 || strcmp(m->path, f->dir) != 0) {
-        es_h5_close(&m->h5);
-        ES_TRY(es_h5_open(&m->h5, f->dir, NULL, 0, err));
-        m->path = f->dir;
+static int mp3_read_alone(struct mp3s *m, const struct prep_file *f, void **bytes, size_t *n,
+                          struct es_err *err) {
+    const char *path = f->dir[f->place];
+    int k = 0;
+    while (k < m->n && strcmp(es_h5_path(m->h5[k]), path) != 0) k++;
+    if (k == m->n) {
+        ES_TRY(es_h5_open(&m->h5[k], path, NULL, 0, err));
+        m->n++;
     }
-    return es_h5_read_bytes(m->h5, "/mp3", f->hdf_row, bytes, n, err);
+    return es_h5_read_bytes(m->h5[k], "/mp3", f->hdf_row, bytes, n, err);
+}
+
+static int mp3_read(struct mp3s *m, const struct prep_file *f, void **bytes, size_t *n, struct es_err *err) {
+    int rc;
+#pragma omp critical(es_prepare_hdf5)
+    rc = mp3_read_alone(m, f, bytes, n, err);
+    return rc;
+}
+
+static void mp3_close(struct mp3s *m) {
+    for (int k = 0; k < m->n; k++) es_h5_close(&m->h5[k]);
 }
 
 /* The row that asks for a bad file. */
@@ -57,80 +84,176 @@ static uint64_t stamp_of(const char *path) {
     return es_hash_bytes(words, sizeof words);
 }
 
-static int probe(struct prep_file *f, struct mp3s *mp3s, struct es_err *err) {
-    struct es_audio_info info;
+static int wrong_format(const struct es_prepare_source *s, const char *path, const struct es_audio_info *info,
+                        struct es_err *err) {
+    if (s->rate_hz > 0 && info->rate_hz != s->rate_hz)
+        return es_err_set(err, ES_EDATA, "%s: sample rate: got %d Hz, want %d (prepare.rate_hz)", path,
+                          info->rate_hz, s->rate_hz);
+    if (info->rate_hz < RATE_MIN_HZ || info->rate_hz > RATE_MAX_HZ)
+        return es_err_set(err, ES_EDATA, "%s: sample rate: got %d Hz, want %d..%d", path, info->rate_hz,
+                          RATE_MIN_HZ, RATE_MAX_HZ);
+    if (s->n_channels > 0 && info->n_channels != s->n_channels)
+        return es_err_set(err, ES_EDATA, "%s: channels: got %d, want %d (prepare.channels)", path,
+                          info->n_channels, s->n_channels);
+    return 0;
+}
+
+static int probe_hdf(struct prep_file *f, struct mp3s *mp3s, const char *path, struct es_audio_info *info,
+                     struct es_err *err) {
+    void *bytes;
+    size_t n;
+    f->stamp = stamp_of(f->dir[f->place]);
+    ES_TRY(mp3_read(mp3s, f, &bytes, &n, err));
+    int rc = es_audio_info_memory(path, bytes, n, info, err);
+    es_free(&bytes);
+    return rc;
+}
+
+/* Fills what is known of the file; ES_EDATA when it is missing (and must not be), damaged or wrong. */
+static int probe(const struct prep *x, struct prep_file *f, struct mp3s *mp3s, struct es_err *err) {
+    const struct es_prepare_source *s = &x->p->source[f->source];
+    struct es_audio_info info = {0};
     char path[PATH_MAX];
-    f->found = -1;
+    int rc = 0;
+    f->found = PREP_MISSING;
     f->stamp = 0;
     if (f->hdf_row >= 0) {
-        void *bytes;
-        size_t n;
-        char name[PATH_MAX];
-        ES_TRY(where(f, mp3_read(mp3s, f, &bytes, &n, err), err));
-        snprintf(name, sizeof name, "%s:%s", f->dir, f->stem[0]);
-        int rc = es_audio_info_memory(name, bytes, n, &info, err);
-        es_free(&bytes);
-        ES_TRY(where(f, rc, err));
+        snprintf(path, sizeof path, "%s:%s", f->dir[f->place], f->stem[0]);
+        rc = probe_hdf(f, mp3s, path, &info, err);
         f->found = 0;
-        f->stamp = stamp_of(f->dir);
     }
     for (int i = 0; f->hdf_row < 0 && prep_candidate(f, i, path, PATH_MAX); i++) {
         if (access(path, F_OK) != 0) continue;
-        ES_TRY(where(f, es_audio_info(path, &info, err), err));
         f->found = i;
+        f->place = place_of(f, i);
         f->stamp = stamp_of(path);
+        rc = es_audio_info(path, &info, err);
         break;
     }
     if (f->found >= 0) {
+        if (rc == 0) rc = wrong_format(s, path, &info, err);
+        if (rc == -ES_EDATA) f->found = PREP_DAMAGED;
         f->n_samples = info.n_samples;
         f->rate_hz = info.rate_hz;
-        return 0;
+    } else if (!s->skip_missing) {
+        rc = es_err_set(err, ES_EDATA, "%s: no audio file in %s (tried %s.wav, .flac, .mp3, .ogg)",
+                        f->stem[0], f->dir[0], f->stem[0]);
     }
-    if (f->skip_missing) return 0;
-    es_err_set(err, ES_EDATA, "%s: no audio file in %s (tried %s.wav, .flac, .mp3, .ogg)", f->stem[0], f->dir,
-               f->stem[0]);
-    return where(f, -ES_EDATA, err);
+    return where(f, rc, err);
 }
 
 static int64_t block_begin(const struct prep *x, int rank) {
     return x->n_files * rank / es_comm_size(x->comm);
 }
 
+/* What went wrong with files of this rank, in their order: lines of text. */
+static int note(struct prep *x, int rc, struct es_err *err, struct es_text *notes) {
+    if (rc != -ES_EDATA || x->p->strict) return rc;
+    es_text_add(notes, "%s\n", err->msg);
+    es_err_clear(err);
+    return 0;
+}
+
+/* The notes of all ranks become problems of all ranks. */
+static int share_notes_all(struct prep *x, struct es_text *notes, struct es_err *err) {
+    int size = es_comm_size(x->comm), rc = es_text_check(notes, err);
+    size_t *bytes = es_alloc((size_t)size, sizeof *bytes, err), total = 0, mine = notes->n;
+    char *all = NULL, *save = NULL;
+    ES_GO(es_err_agree_all(x->comm, bytes ? rc : -ES_EIO, err));
+    es_comm_allgather_all(x->comm, &mine, sizeof mine, bytes);
+    for (int r = 0; r < size; r++) total += bytes[r];
+    if (total == 0) goto done;
+    all = es_alloc(total + 1, 1, err);
+    ES_GO(es_err_agree_all(x->comm, all ? 0 : -ES_EIO, err));
+    es_comm_allgatherv_all(x->comm, notes->s, bytes, all);
+    for (char *line = strtok_r(all, "\n", &save); line && rc == 0; line = strtok_r(NULL, "\n", &save))
+        if (es_names_add(x->problem, line, err) < 0) rc = -ES_EIO;
+    rc = es_err_agree_all(x->comm, rc, err);
+done:
+    es_free(&all);
+    es_free(&bytes);
+    return rc;
+}
+
 struct probed {
     int64_t n_samples;
     uint64_t stamp;
-    int32_t rate_hz, found;
+    int32_t rate_hz, found, place;
 };
 
-int prep_probe_all(struct prep *x, struct es_err *err) {
+static int share_files_all(struct prep *x, struct es_err *err) {
     int rank = es_comm_rank(x->comm), size = es_comm_size(x->comm);
     int64_t begin = block_begin(x, rank), end = block_begin(x, rank + 1);
-    struct probed *mine = es_alloc((size_t)(end - begin), sizeof *mine, err), *all = NULL;
+    struct probed *all = es_alloc((size_t)x->n_files, sizeof *all, err),
+                  *mine = es_alloc((size_t)(end - begin), sizeof *mine, err);
     size_t *bytes = es_alloc((size_t)size, sizeof *bytes, err);
-    struct mp3s mp3s = {0};
-    int rc = mine && bytes ? 0 : -ES_EIO;
-    for (int64_t i = begin; rc == 0 && i < end; i++) {
-        es_watchdog_kick("prepare: probe", i);
-        rc = probe(&x->file[i], &mp3s, err);
-        mine[i - begin] =
-            (struct probed){x->file[i].n_samples, x->file[i].stamp, x->file[i].rate_hz, x->file[i].found};
+    int rc;
+    ES_GO(es_err_agree_all(x->comm, all && mine && bytes ? 0 : -ES_EIO, err));
+    for (int64_t i = begin; i < end; i++) {
+        const struct prep_file *f = &x->file[i];
+        mine[i - begin] = (struct probed){f->n_samples, f->stamp, f->rate_hz, f->found, f->place};
     }
-    if (rc == 0 && !(all = es_alloc((size_t)x->n_files, sizeof *all, err))) rc = -ES_EIO;
-    ES_GO(es_err_agree_all(x->comm, rc, err));
     for (int r = 0; r < size; r++)
         bytes[r] = (size_t)(block_begin(x, r + 1) - block_begin(x, r)) * sizeof *all;
     es_comm_allgatherv_all(x->comm, mine, bytes, all);
     for (int64_t i = 0; i < x->n_files; i++) {
-        x->file[i].n_samples = all[i].n_samples;
-        x->file[i].stamp = all[i].stamp;
-        x->file[i].rate_hz = all[i].rate_hz;
-        x->file[i].found = all[i].found;
+        struct prep_file *f = &x->file[i];
+        f->n_samples = all[i].n_samples;
+        f->stamp = all[i].stamp;
+        f->rate_hz = all[i].rate_hz;
+        f->found = all[i].found;
+        f->place = all[i].place;
     }
 done:
-    es_h5_close(&mp3s.h5);
     es_free(&bytes);
-    es_free(&all);
     es_free(&mine);
+    es_free(&all);
+    return rc;
+}
+
+/* Results of a round of files, each by one thread. */
+struct round {
+    int *rc;
+    struct es_err *err;
+};
+
+static int round_new(struct round *r, int n, struct es_err *err) {
+    r->rc = es_alloc((size_t)n, sizeof *r->rc, err);
+    r->err = es_alloc((size_t)n, sizeof *r->err, err);
+    return r->rc && r->err ? 0 : -ES_EIO;
+}
+
+static void round_free(struct round *r) {
+    es_free(&r->err);
+    es_free(&r->rc);
+}
+
+int prep_probe_all(struct prep *x, struct es_err *err) {
+    int64_t begin = block_begin(x, es_comm_rank(x->comm)), end = block_begin(x, es_comm_rank(x->comm) + 1);
+    struct mp3s mp3s = {0};
+    struct round round = {0};
+    struct es_text notes = {0};
+    struct es_progress progress = {0};
+    int rc = round_new(&round, PROBE_FILES, err);
+    es_progress_begin(&progress, "prepare: probe");
+    for (int64_t at = begin; rc == 0 && at < end; at += PROBE_FILES) {
+        int n = end - at < PROBE_FILES ? (int)(end - at) : PROBE_FILES;
+        memset(round.err, 0, (size_t)n * sizeof *round.err);
+        es_watchdog_kick("prepare: probe", at);
+#pragma omp parallel for num_threads(x->p->threads) schedule(dynamic)
+        for (int i = 0; i < n; i++) round.rc[i] = probe(x, &x->file[at + i], &mp3s, &round.err[i]);
+        for (int i = 0; i < n && rc == 0; i++)
+            if ((rc = note(x, round.rc[i], &round.err[i], &notes)) < 0) *err = round.err[i];
+        es_progress_update(&progress, at + n - begin, end - begin, "files of this rank", NULL);
+    }
+    es_progress_end(&progress);
+    ES_GO(es_err_agree_all(x->comm, rc, err));
+    ES_GO(share_files_all(x, err));
+    rc = share_notes_all(x, &notes, err);
+done:
+    es_text_free(&notes);
+    round_free(&round);
+    mp3_close(&mp3s);
     return rc;
 }
 
@@ -153,19 +276,20 @@ int prep_window(const struct prep *x, const struct prep_clip *c, int64_t *first,
 
 /* ---- decoding */
 
-static int decode(const struct prep_file *f, struct mp3s *mp3s, float **x, int64_t *n, struct es_err *err) {
+static int decode(const struct prep_file *f, bool first_channel, struct mp3s *mp3s, float **x, int64_t *n,
+                  struct es_err *err) {
     char path[PATH_MAX];
     if (f->hdf_row >= 0) {
         void *bytes;
         size_t n_bytes;
         ES_TRY(mp3_read(mp3s, f, &bytes, &n_bytes, err));
-        snprintf(path, sizeof path, "%s:%s", f->dir, f->stem[0]);
-        int rc = es_audio_read_memory(path, bytes, n_bytes, x, n, err);
+        snprintf(path, sizeof path, "%s:%s", f->dir[f->place], f->stem[0]);
+        int rc = es_audio_read_first_memory(path, bytes, n_bytes, x, n, err);
         es_free(&bytes);
         return rc;
     }
     prep_candidate(f, f->found, path, PATH_MAX);
-    return es_audio_read(path, 0, -1, x, n, NULL, err);
+    return first_channel ? es_audio_read_first(path, x, n, err) : es_audio_read(path, 0, -1, x, n, NULL, err);
 }
 
 static int write_clip(struct prep *x, int64_t clip, struct es_store_writer *w, int64_t row, const float *wave,
@@ -183,7 +307,8 @@ static int write_clip(struct prep *x, int64_t clip, struct es_store_writer *w, i
     pcm = es_alloc((size_t)n_out, sizeof *pcm, err);
     if (!pcm) ES_GO(-ES_EIO);
     es_pcm_from_float(y, n_out, pcm);
-    ES_GO(es_store_write_pcm(w, row, pcm, n_out, err));
+#pragma omp critical(es_prepare_store)
+    rc = es_store_write_pcm(w, row, pcm, n_out, err);
 done:
     es_free(&pcm);
     es_free(&y);
@@ -200,58 +325,113 @@ static int write_file(struct prep *x, int64_t file, struct es_store_writer *w, c
                       int64_t begin, int64_t end, const int64_t *row, struct mp3s *mp3s, struct es_err *err) {
     float *wave = NULL;
     int64_t n_wave = 0;
-    bool wanted = false;
+    bool wanted = false, first = prep_is_audioset(x->p->source[x->file[file].source].subset);
     for (int64_t i = begin; i < end; i++) wanted = wanted || lacks(w, row[order[i]]);
-    int rc = wanted ? decode(&x->file[file], mp3s, &wave, &n_wave, err) : 0;
+    int rc = wanted ? decode(&x->file[file], first, mp3s, &wave, &n_wave, err) : 0;
     for (int64_t i = begin; rc == 0 && i < end; i++)
         if (lacks(w, row[order[i]])) rc = write_clip(x, order[i], w, row[order[i]], wave, n_wave, err);
     es_free(&wave);
     return where(&x->file[file], rc, err);
 }
 
+/* The clips sorted by file: those of file f are order[first[f]] .. order[first[f+1]-1]. */
+struct by_file {
+    int64_t *first, *order;
+};
+
+static int sort_by_file(const struct prep *x, struct by_file *s, struct es_err *err) {
+    s->first = es_alloc((size_t)x->n_files + 2, sizeof *s->first, err);
+    s->order = es_alloc((size_t)x->n_clips, sizeof *s->order, err);
+    if (!s->first || !s->order) return -ES_EIO;
+    int64_t *first = s->first; /* counting sort; first[f+1] moves on from the begin of f to its end */
+    for (int64_t i = 0; i < x->n_clips; i++)
+        if (x->clip[i].file >= 0) first[x->clip[i].file + 2]++;
+    for (int64_t k = 1; k < x->n_files + 2; k++) first[k] += first[k - 1];
+    for (int64_t i = 0; i < x->n_clips; i++)
+        if (x->clip[i].file >= 0) s->order[first[x->clip[i].file + 1]++] = i;
+    return 0;
+}
+
+/* Threads whose decoded files fit into memory together; long recordings are many samples. */
+static int decoding_threads(const struct prep *x, int64_t begin, int64_t end) {
+    int64_t longest = 1;
+    for (int64_t f = begin; f < end; f++)
+        if (x->file[f].n_samples > longest) longest = x->file[f].n_samples;
+    int64_t fit = WAVE_BYTES / (longest * (int64_t)sizeof(float));
+    return fit < 1 ? 1 : fit < x->p->threads ? (int)fit : x->p->threads;
+}
+
+/* The files of this rank from `at` on; those that are damaged are noted and counted. */
+static int write_round(struct prep *x, struct es_store_writer *w, const int64_t *row, const struct by_file *s,
+                       int64_t at, int n, int threads, struct round *round, struct mp3s *mp3s,
+                       struct es_text *notes, int64_t *n_bad, struct es_err *err) {
+    int rc = 0;
+    memset(round->err, 0, (size_t)n * sizeof *round->err);
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
+    for (int i = 0; i < n; i++) {
+        es_watchdog_kick("prepare: decode", at + i);
+        round->rc[i] = write_file(x, at + i, w, s->order, s->first[at + i], s->first[at + i + 1], row, mp3s,
+                                  &round->err[i]);
+    }
+    for (int i = 0; i < n && rc == 0; i++) {
+        if (round->rc[i] == -ES_EDATA) {
+            x->file[at + i].found = PREP_DAMAGED;
+            ++*n_bad;
+        }
+        if ((rc = note(x, round->rc[i], &round->err[i], notes)) < 0) *err = round->err[i];
+    }
+    return rc;
+}
+
 int prep_write_all(struct prep *x, struct es_store_writer *w, const int64_t *row, struct es_err *err) {
     int64_t begin = block_begin(x, es_comm_rank(x->comm)), end = block_begin(x, es_comm_rank(x->comm) + 1);
-    int64_t rounds = es_comm_max_all(x->comm, (end - begin + ROUND_FILES - 1) / ROUND_FILES), done = 0;
-    int64_t *first = es_alloc((size_t)x->n_files + 1, sizeof *first, err);
-    int64_t *order = es_alloc((size_t)x->n_clips, sizeof *order, err);
+    int threads = decoding_threads(x, begin, end),
+        most = ROUND_FILES * threads < MAX_ROUND ? ROUND_FILES * threads : MAX_ROUND;
+    int64_t done = 0, n_bad = 0;
+    struct by_file sorted = {0};
     struct mp3s mp3s = {0};
+    struct round round = {0};
+    struct es_text notes = {0};
     struct es_progress progress = {0};
     double begin_s = es_now_s();
     int64_t files = 0;
-    int rc = first && order ? 0 : -ES_EIO;
-    if (rc == 0) { /* counting sort of the clips by file */
-        for (int64_t i = 0; i < x->n_clips; i++) first[x->clip[i].file + 1]++;
-        for (int64_t f = 0; f < x->n_files; f++) first[f + 1] += first[f];
-        for (int64_t i = 0; i < x->n_clips; i++) order[first[x->clip[i].file]++] = i;
-        for (int64_t f = x->n_files; f > 0; f--) first[f] = first[f - 1];
-        first[0] = 0;
-    }
+    int rc = sort_by_file(x, &sorted, err);
+    if (rc == 0) rc = round_new(&round, most, err);
     ES_GO(es_err_agree_all(x->comm, rc, err));
     es_progress_begin(&progress, "prepare");
-    for (int64_t round = 0; round < rounds;
-         round++) { /* short rounds: one rank's bad file ends the job soon */
-        for (int i = 0; rc == 0 && i < ROUND_FILES && begin + done < end; i++, done++) {
-            int64_t f = begin + done;
-            es_watchdog_kick("prepare: decode", f);
-            rc = write_file(x, f, w, order, first[f], first[f + 1], row, &mp3s, err);
-        }
-        if (rc == 0 && es_stop_requested()) rc = ES_STOPPED;
+    do { /* short rounds: one rank's error ends the job soon */
+        double round_s = es_now_s();
+        do {
+            int n = end - begin - done < most ? (int)(end - begin - done) : most;
+            rc =
+                write_round(x, w, row, &sorted, begin + done, n, threads, &round, &mp3s, &notes, &n_bad, err);
+            done += n;
+            if (rc == 0 && es_stop_requested()) rc = ES_STOPPED;
+        } while (rc == 0 && begin + done < end && es_now_s() - round_s < ROUND_S);
         ES_GO(es_err_agree_all(x->comm, rc, err));
         files = es_comm_sum_all(x->comm, done);
         es_progress_update(&progress, files, x->n_files, "files", NULL);
-        if (rc == ES_STOPPED && round + 1 < rounds) {
+        if (rc == ES_STOPPED && files < x->n_files) {
             es_log(ES_LOG_INFO, "stopped by a signal files=%lld; run again to resume", (long long)files);
             goto done;
         }
         rc = 0;
+    } while (files < x->n_files);
+    x->files_done = files;
+    x->seconds += es_now_s() - begin_s;
+    es_log(ES_LOG_INFO, "prepare files=%lld seconds=%.1f files_per_s=%.1f threads=%d", (long long)files,
+           x->seconds, (double)files / (x->seconds > 0 ? x->seconds : 1), threads);
+    if (es_comm_sum_all(x->comm, n_bad) > 0) {
+        ES_GO(share_files_all(x, err));
+        ES_GO(share_notes_all(x, &notes, err));
+        rc = PREP_AGAIN;
     }
-    double seconds = es_now_s() - begin_s;
-    es_log(ES_LOG_INFO, "prepare files=%lld seconds=%.1f files_per_s=%.1f", (long long)files, seconds,
-           (double)files / (seconds > 0 ? seconds : 1));
 done:
     es_progress_end(&progress);
-    es_h5_close(&mp3s.h5);
-    es_free(&order);
-    es_free(&first);
+    mp3_close(&mp3s);
+    es_text_free(&notes);
+    round_free(&round);
+    es_free(&sorted.order);
+    es_free(&sorted.first);
     return rc;
 }

@@ -85,84 +85,23 @@ static int add_mark(struct prep *x, int64_t clip, int label, struct es_err *err)
 /* The file of this name, added when new. */
 static int64_t add_file(struct prep *x, const struct prep_file *f, const char *name, struct es_err *err) {
     char key[PATH_MAX];
-    snprintf(key, sizeof key, "%s\t%s", f->dir, name);
+    snprintf(key, sizeof key, "%s\t%s", f->dir[0], name);
     int64_t i = es_names_add(x->file_key, key, err);
     if (i < 0 || i < x->n_files) return i;
     struct prep_file *at = room(&x->file, x->n_files, &x->cap_files, sizeof *at, err);
     if (!at) return -ES_EIO;
     *at = *f;
-    at->found = -1;
+    at->found = PREP_MISSING;
     return x->n_files++;
 }
 
-/* ---- classes */
+/* ---- names */
 
 static int compare_text(const void *a, const void *b) {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-static int add_class(struct prep *x, const char *name, struct es_err *err) {
-    return es_names_add(x->classes, name, err) < 0 ? -ES_EIO : 0;
-}
-
-/* AudioSet: display names of the table of machine ids, restricted to the list if there is one, sorted by code point. */
-static int audioset_classes(struct prep *x, struct es_err *err) {
-    static const char *const mid_columns[] = {"mid", "display name"}, *const list_columns[] = {"class"};
-    struct es_tsv *mids = NULL, *list = NULL;
-    struct es_names *wanted = NULL;
-    const char **name = NULL;
-    int64_t n = 0;
-    int rc;
-    ES_GO(es_tsv_open(&mids, x->p->mids, mid_columns, 2, ES_TSV_NO_HEADER, err));
-    ES_GO(es_names_new(&wanted, err));
-    if (given(x->p->classes)) {
-        ES_GO(es_tsv_open(&list, x->p->classes, list_columns, 1, ES_TSV_NO_HEADER, err));
-        for (int64_t i = 0; i < es_tsv_rows(list); i++)
-            if (es_names_add(wanted, es_tsv_text(list, i, 0), err) < 0) ES_GO(-ES_EIO);
-    }
-    name = es_alloc((size_t)es_tsv_rows(mids), sizeof *name, err);
-    x->mid_label = es_alloc((size_t)es_tsv_rows(mids), sizeof *x->mid_label, err);
-    if (!name || !x->mid_label) ES_GO(-ES_EIO);
-    for (int64_t i = 0; i < es_tsv_rows(mids); i++) {
-        const char *display = es_tsv_text(mids, i, 1);
-        if (es_names_find(x->mids, es_tsv_text(mids, i, 0)) >= 0)
-            ES_GO(es_tsv_wrong(mids, i, 0, "every machine id once", err));
-        if (es_names_add(x->mids, es_tsv_text(mids, i, 0), err) < 0) ES_GO(-ES_EIO);
-        if (!list || es_names_find(wanted, display) >= 0) name[n++] = display;
-    }
-    qsort(name, (size_t)n, sizeof *name, compare_text);
-    for (int64_t i = 0; i < n; i++) ES_GO(add_class(x, name[i], err));
-    for (int64_t i = 0; list && i < es_tsv_rows(list); i++)
-        if (es_names_find(x->classes, es_tsv_text(list, i, 0)) < 0)
-            ES_GO(es_tsv_wrong(list, i, 0, "a display name of the table of machine ids", err));
-    for (int64_t i = 0; i < es_tsv_rows(mids); i++)
-        x->mid_label[i] = (int)es_names_find(x->classes, es_tsv_text(mids, i, 1));
-done:
-    es_free(&name);
-    es_names_free(&wanted);
-    es_tsv_close(&list);
-    es_tsv_close(&mids);
-    return rc;
-}
-
-static int read_classes(struct prep *x, struct es_err *err) {
-    if (given(x->p->mids)) return audioset_classes(x, err);
-    for (int k = 0; k < ES_N_CLASSES; k++) ES_TRY(add_class(x, es_classes[k].name, err));
-    return 0;
-}
-
-int prep_class(const struct prep *x, const struct es_tsv *t, int64_t row, int column, int32_t *label,
-               struct es_err *err) {
-    *label = (int32_t)es_names_find(x->classes, es_tsv_text(t, row, column));
-    return *label >= 0
-               ? 0
-               : es_tsv_wrong(t, row, column, "one of the 27 classes, spelt as in the class list", err);
-}
-
-/* ---- names */
-
-/* The stem: without a last extension that audio files have. */
-static const char *stem_of(struct prep *x, const char *filename, struct es_err *err) {
+const char *prep_stem(struct prep *x, const char *filename, struct es_err *err) {
     static const char *const extensions[] = {".wav", ".flac", ".mp3", ".ogg"};
     char stem[PATH_MAX];
     snprintf(stem, sizeof stem, "%s", filename);
@@ -200,18 +139,22 @@ static int read_durations(const struct es_prepare_source *s, struct es_names **n
     *duration_s = NULL;
     if (rc < 0 || !given(s->durations) || prep_is_maestro(s->subset))
         return rc; /* MAESTRO: of recordings, not of windows */
-    ES_GO(es_tsv_open(&t, s->durations, columns, 2, 0, err));
+    ES_GO(es_tsv_open(&t, s->durations, columns, 2, ES_TSV_KEEP_ROWS, err));
     *duration_s = es_alloc((size_t)es_tsv_rows(t), sizeof **duration_s, err);
     if (!*duration_s) ES_GO(-ES_EIO);
     for (int64_t i = 0; i < es_tsv_rows(t); i++) {
-        double d;
-        const char *stem = stem_of(x, es_tsv_text(t, i, 0), err);
+        double d = 0;
+        rc = es_tsv_row_check(t, i, err);
+        if (rc == 0) rc = es_tsv_number(t, i, 1, &d, err);
+        if (rc == 0 && d <= 0) rc = es_tsv_wrong(t, i, 1, "a duration above 0 seconds", err);
+        ES_GO(prep_problem(x, rc, err));
+        if (rc > 0) continue; /* then the audio tells */
+        const char *stem = prep_stem(x, es_tsv_text(t, i, 0), err);
         int64_t at = stem ? es_names_add(*names, stem, err) : -ES_EIO;
         if (at < 0) ES_GO(-ES_EIO);
-        ES_GO(es_tsv_number(t, i, 1, &d, err));
-        if (d <= 0) ES_GO(es_tsv_wrong(t, i, 1, "a duration above 0 seconds", err));
         (*duration_s)[at] = d;
     }
+    rc = 0;
 done:
     es_tsv_close(&t);
     return rc;
@@ -222,48 +165,71 @@ done:
 struct reader {
     struct prep *x;
     const struct es_prepare_source *s;
+    int source;
     struct es_names *durations, *clips; /* clips: key of each clip of this source, index first_clip + i */
     double *duration_s;
     int64_t first_clip;
-    bool cut;             /* MAESTRO: windows are cut from recordings */
-    struct es_names *hdf; /* names in an .hdf of mp3s */
+    bool cut;                          /* MAESTRO: windows are cut from recordings */
+    struct es_names *hdf[PREP_PLACES]; /* names in .hdf files of mp3s */
 };
 
 static struct prep_file file_for(const struct reader *r, const char *table, int64_t line) {
-    return (struct prep_file){
-        .dir = r->s->audio, .table = table, .line = line, .skip_missing = r->s->skip_missing, .hdf_row = -1};
+    return (struct prep_file){.dir = {r->s->audio, given(r->s->more_audio) ? r->s->more_audio : NULL},
+                              .table = table,
+                              .line = line,
+                              .source = r->source,
+                              .hdf_row = -1};
 }
 
-/* Row of a name in an .hdf of mp3s: <name>.mp3, in the large set behind a two-digit folder. -1: not there. */
-static int64_t hdf_row(const struct reader *r, const char *stem) {
-    return r->hdf ? es_names_find(r->hdf, stem) : -1;
+/* Row of a name in an .hdf of mp3s: <name>.mp3, in the large set behind a two-digit folder. */
+static void find_in_hdf(const struct reader *r, struct prep_file *f) {
+    for (int k = 0; k < PREP_PLACES && f->hdf_row < 0; k++)
+        for (int i = 0; r->hdf[k] && i < PREP_STEMS && f->stem[i] && f->hdf_row < 0; i++) {
+            f->hdf_row = es_names_find(r->hdf[k], f->stem[i]);
+            f->place = k;
+        }
 }
 
 static int64_t new_clip(struct reader *r, const char *stem, struct prep_file *f, struct es_err *err) {
     struct prep *x = r->x;
     bool maestro = prep_is_maestro(r->s->subset);
-    struct prep_clip c = {
-        .name = stem, .recording = "", .end_cs = -1, .duration_s = -1, .subset = (uint8_t)r->s->subset};
+    struct prep_clip c = {.name = stem,
+                          .recording = "",
+                          .file = -1,
+                          .line = f->line,
+                          .end_cs = -1,
+                          .duration_s = -1,
+                          .source = (uint8_t)r->source,
+                          .subset = (uint8_t)r->s->subset};
     c.split = prep_is_test(r->s->subset) ? 1 : (uint8_t)r->s->split;
     int64_t d = es_names_find(r->durations, stem);
     if (d >= 0) c.duration_s = r->duration_s[d];
     if (maestro && !(c.recording = recording_of(x, stem, err))) return -ES_EIO;
+    if (r->cut && !prep_window_name(stem, &c.start_cs, &c.end_cs)) {
+        es_err_set(err, ES_EDATA,
+                   "%s:%lld: filename: got \"%s\", want <recording>-<start>-<end>.wav with times in 1/100 s",
+                   f->table, (long long)f->line, stem);
+        ES_TRY(prep_problem(x, -ES_EDATA, err));
+        c.out = ES_PREPARE_BAD_ROW;
+        return prep_add_clip(x, &c, err);
+    }
     if (r->cut) {
-        if (!prep_window_name(stem, &c.start_cs, &c.end_cs))
-            return es_err_set(
-                err, ES_EDATA,
-                "%s:%lld: filename: got \"%s\", want <recording>-<start>-<end>.wav with times in 1/100 s",
-                f->table, (long long)f->line, stem);
         f->stem[0] = c.recording;
         if (!(f->sub = scene_of(x, c.recording, err))) return -ES_EIO;
         c.file = add_file(x, f, c.recording, err);
     } else {
         if (!f->stem[0]) f->stem[0] = stem;
-        for (int i = 0; r->hdf && i < PREP_STEMS && f->stem[i] && f->hdf_row < 0; i++)
-            f->hdf_row = hdf_row(r, f->stem[i]);
+        find_in_hdf(r, f);
         c.file = add_file(x, f, stem, err);
     }
     return c.file < 0 ? c.file : prep_add_clip(x, &c, err);
+}
+
+/* A row that makes no sense: the error when strict; else it is listed and its clip (>= 0) left out. */
+static int bad_row(struct prep *x, int64_t clip, int rc, struct es_err *err) {
+    rc = prep_problem(x, rc, err);
+    if (rc > 0 && clip >= 0) x->clip[clip].out = ES_PREPARE_BAD_ROW;
+    return rc < 0 ? rc : 0;
 }
 
 /* The clip of a row: found, or new. */
@@ -276,7 +242,7 @@ static int64_t clip_of(struct reader *r, const char *stem, struct prep_file *f, 
 
 /* Are the windows files of their own? The first row's tells. */
 static bool windows_are_cut(const struct es_prepare_source *s, const char *stem) {
-    struct prep_file f = {.dir = s->audio, .stem = {stem}, .hdf_row = -1};
+    struct prep_file f = {.dir = {s->audio}, .stem = {stem}, .hdf_row = -1};
     char path[PATH_MAX];
     for (int i = 0; prep_candidate(&f, i, path, PATH_MAX); i++)
         if (access(path, F_OK) == 0) return false;
@@ -284,64 +250,103 @@ static bool windows_are_cut(const struct es_prepare_source *s, const char *stem)
     return prep_window_name(stem, &a, &b);
 }
 
+enum { FILENAME, ONSET, OFFSET, LABEL, CONFIDENCE };
+
+/* One event of a clip. */
+static int strong_row(struct reader *r, const struct es_tsv *t, int64_t i, int64_t clip, struct es_err *err) {
+    struct es_event e = {0};
+    double confidence = 1.0;
+    ES_TRY(es_tsv_row_check(t, i, err));
+    ES_TRY(es_tsv_times(t, i, ONSET, OFFSET, &e.onset_s, &e.offset_s, err));
+    ES_TRY(prep_class(r->x, t, i, LABEL, &e.label, err));
+    if (es_tsv_has(t, CONFIDENCE)) ES_TRY(es_tsv_number(t, i, CONFIDENCE, &confidence, err));
+    if (confidence < 0 || confidence > 1) return es_tsv_wrong(t, i, CONFIDENCE, "a number in 0..1", err);
+    e.confidence = (float)confidence;
+    return prep_add_event(r->x, clip, &e, err);
+}
+
+/* Training clips that only have a row without an event are known by name alone. */
+static int add_empty(struct reader *r, const struct es_names *empty, struct es_err *err) {
+    for (int64_t i = 0; i < es_names_count(empty); i++) {
+        struct prep_clip c = {.name = es_names_get(empty, i),
+                              .recording = "",
+                              .file = -1,
+                              .end_cs = -1,
+                              .source = (uint8_t)r->source,
+                              .subset = (uint8_t)r->s->subset,
+                              .out = ES_PREPARE_EMPTY};
+        if (es_names_find(r->clips, c.name) >= 0) continue;
+        if (!(c.name = prep_own(r->x, c.name, err)) || prep_add_clip(r->x, &c, err) < 0) return -ES_EIO;
+    }
+    return 0;
+}
+
 static int read_strong(struct reader *r, struct es_err *err) {
     static const char *const columns[] = {"filename", "onset", "offset", "event_label", "?confidence"};
-    enum { FILENAME, ONSET, OFFSET, LABEL, CONFIDENCE };
     struct es_tsv *t = NULL;
+    struct es_names *empty = NULL;
     int rc;
-    ES_GO(es_tsv_open(&t, r->s->labels, columns, 5, 0, err));
+    ES_GO(es_names_new(&empty, err));
+    ES_GO(es_tsv_open(&t, r->s->labels, columns, 5, ES_TSV_KEEP_ROWS, err));
     for (int64_t i = 0; i < es_tsv_rows(t); i++) {
         struct prep_file f = file_for(r, r->s->labels, es_tsv_line(t, i));
-        struct es_event e = {.confidence = 1.0f};
-        double confidence = 1.0;
-        const char *stem = stem_of(r->x, es_tsv_text(t, i, FILENAME), err);
+        const char *stem = prep_stem(r->x, es_tsv_text(t, i, FILENAME), err);
         if (!stem) ES_GO(-ES_EIO);
-        if (!stem[0]) ES_GO(es_tsv_wrong(t, i, FILENAME, "the name of an audio file", err));
+        if (!stem[0]) {
+            ES_GO(bad_row(r->x, -1, es_tsv_wrong(t, i, FILENAME, "the name of an audio file", err), err));
+            continue;
+        }
         if (i == 0 && prep_is_maestro(r->s->subset)) r->cut = windows_are_cut(r->s, stem);
-        bool empty =
-            !es_tsv_text(t, i, ONSET)[0] && !es_tsv_text(t, i, OFFSET)[0] && !es_tsv_text(t, i, LABEL)[0];
-        if (empty && !prep_is_test(r->s->subset)) continue; /* training: such a clip disappears */
+        bool no_event = es_tsv_row_check(t, i, NULL) == 0 && !es_tsv_text(t, i, ONSET)[0] &&
+                        !es_tsv_text(t, i, OFFSET)[0] && !es_tsv_text(t, i, LABEL)[0];
+        if (no_event && !prep_is_test(r->s->subset)) {
+            if (es_names_add(empty, stem, err) < 0) ES_GO(-ES_EIO);
+            continue;
+        }
         int64_t clip = clip_of(r, stem, &f, err);
         if (clip < 0) ES_GO((int)clip);
-        if (empty) continue;
-        ES_GO(es_tsv_times(t, i, ONSET, OFFSET, &e.onset_s, &e.offset_s, err));
-        ES_GO(prep_class(r->x, t, i, LABEL, &e.label, err));
-        if (es_tsv_has(t, CONFIDENCE)) {
-            ES_GO(es_tsv_number(t, i, CONFIDENCE, &confidence, err));
-            if (confidence < 0 || confidence > 1)
-                ES_GO(es_tsv_wrong(t, i, CONFIDENCE, "a number in 0..1", err));
-        }
-        e.confidence = (float)confidence;
-        ES_GO(prep_add_event(r->x, clip, &e, err));
+        if (!no_event) ES_GO(bad_row(r->x, clip, strong_row(r, t, i, clip, err), err));
     }
+    ES_GO(add_empty(r, empty, err));
 done:
     es_tsv_close(&t);
+    es_names_free(&empty);
     return rc;
+}
+
+static int weak_row(struct reader *r, const struct es_tsv *t, int64_t i, int64_t clip, struct es_err *err) {
+    char list[4096], *save = NULL;
+    int n = 0;
+    ES_TRY(es_tsv_row_check(t, i, err));
+    snprintf(list, sizeof list, "%s", es_tsv_text(t, i, 1));
+    for (char *name = strtok_r(list, ",", &save); name; name = strtok_r(NULL, ",", &save), n++) {
+        int64_t label = es_names_find(r->x->classes, name);
+        if (label < 0) return es_tsv_wrong(t, i, 1, "names of the 27 classes with commas between them", err);
+        ES_TRY(add_mark(r->x, clip, (int)label, err));
+    }
+    return n > 0 ? 0 : es_tsv_wrong(t, i, 1, "at least one class", err);
 }
 
 static int read_weak(struct reader *r, struct es_err *err) {
     static const char *const columns[] = {"filename", "event_labels"};
     struct es_tsv *t = NULL;
     int rc;
-    ES_GO(es_tsv_open(&t, r->s->labels, columns, 2, 0, err));
+    ES_GO(es_tsv_open(&t, r->s->labels, columns, 2, ES_TSV_KEEP_ROWS, err));
     for (int64_t i = 0; i < es_tsv_rows(t); i++) {
         struct prep_file f = file_for(r, r->s->labels, es_tsv_line(t, i));
-        char list[4096], *save = NULL;
         int64_t before = r->x->n_clips;
-        int n = 0;
-        const char *stem = stem_of(r->x, es_tsv_text(t, i, 0), err);
+        const char *stem = prep_stem(r->x, es_tsv_text(t, i, 0), err);
         if (!stem) ES_GO(-ES_EIO);
+        if (!stem[0]) {
+            ES_GO(bad_row(r->x, -1, es_tsv_wrong(t, i, 0, "the name of an audio file", err), err));
+            continue;
+        }
         int64_t clip = clip_of(r, stem, &f, err);
         if (clip < 0) ES_GO((int)clip);
-        if (r->x->n_clips == before) ES_GO(es_tsv_wrong(t, i, 0, "every clip once", err));
-        snprintf(list, sizeof list, "%s", es_tsv_text(t, i, 1));
-        for (char *name = strtok_r(list, ",", &save); name; name = strtok_r(NULL, ",", &save), n++) {
-            int64_t label = es_names_find(r->x->classes, name);
-            if (label < 0)
-                ES_GO(es_tsv_wrong(t, i, 1, "names of the 27 classes with commas between them", err));
-            ES_GO(add_mark(r->x, clip, (int)label, err));
-        }
-        if (n == 0) ES_GO(es_tsv_wrong(t, i, 1, "at least one class", err));
+        if (r->x->n_clips == before) /* the first row counts */
+            ES_GO(bad_row(r->x, -1, es_tsv_wrong(t, i, 0, "every clip once", err), err));
+        else
+            ES_GO(bad_row(r->x, clip, weak_row(r, t, i, clip, err), err));
     }
 done:
     es_tsv_close(&t);
@@ -354,38 +359,66 @@ static double through_float(double x) {
     return (double)f;
 }
 
+/* Y<YouTube id>: the clip's name; its audio may be called so, by the segment, and each without the Y. */
+static int audioset_names(struct prep *x, const struct es_tsv *t, int64_t i, struct prep_file *f,
+                          int64_t *segment_ms, struct es_err *err) {
+    const char *segment = es_tsv_text(t, i, 0), *underscore = strrchr(segment, '_');
+    char text[512];
+    if (!underscore || underscore == segment || strlen(segment) > 200 || !underscore[1] ||
+        underscore[1 + strspn(underscore + 1, "0123456789")])
+        return es_tsv_wrong(t, i, 0, "<YouTube id>_<start in ms>", err);
+    *segment_ms = strtol(underscore + 1, NULL, 10);
+    snprintf(text, sizeof text, "Y%.*s", (int)(underscore - segment), segment);
+    f->stem[0] = prep_own(x, text, err);
+    snprintf(text, sizeof text, "Y%s", segment);
+    f->stem[1] = prep_own(x, text, err);
+    if (!f->stem[0] || !f->stem[1]) return -ES_EIO;
+    f->stem[2] = f->stem[1] + 1;
+    f->stem[3] = f->stem[0] + 1;
+    return 0;
+}
+
+static int audioset_row(struct reader *r, const struct es_tsv *t, int64_t i, int64_t clip, int64_t segment_ms,
+                        struct es_err *err) {
+    struct prep *x = r->x;
+    struct es_event e = {.confidence = 1.0f};
+    ES_TRY(es_tsv_row_check(t, i, err));
+    int64_t mid = es_names_find(x->mids, es_tsv_text(t, i, 3));
+    if (mid < 0) return es_tsv_wrong(t, i, 3, "a machine id of the table of display names", err);
+    ES_TRY(es_tsv_times(t, i, 1, 2, &e.onset_s, &e.offset_s, err));
+    if (x->clip[clip].segment_ms != segment_ms) {
+        char want[80];
+        snprintf(want, sizeof want, "one segment of a video, here that from %lld ms on",
+                 (long long)x->clip[clip].segment_ms);
+        return es_tsv_wrong(t, i, 0, want, err);
+    }
+    if (x->p->float32_times) { /* QUIRK: PretrainedSED hf_dataset_gen stores times as float32 */
+        e.onset_s = through_float(e.onset_s);
+        e.offset_s = through_float(e.offset_s);
+    }
+    e.label = x->mid_label[mid];
+    if (e.label >= 0) return prep_add_event(x, clip, &e, err);
+    x->events_dropped[r->source]++;
+    return 0;
+}
+
 static int read_audioset(struct reader *r, struct es_err *err) {
     static const char *const columns[] = {"segment_id", "start_time_seconds", "end_time_seconds", "label"};
     struct prep *x = r->x;
     struct es_tsv *t = NULL;
     int rc;
-    ES_GO(es_tsv_open(&t, r->s->labels, columns, 4, 0, err));
+    ES_GO(es_tsv_open(&t, r->s->labels, columns, 4, ES_TSV_KEEP_ROWS, err));
     for (int64_t i = 0; i < es_tsv_rows(t); i++) {
-        const char *segment = es_tsv_text(t, i, 0), *underscore = strrchr(segment, '_');
         struct prep_file f = file_for(r, r->s->labels, es_tsv_line(t, i));
-        struct es_event e = {.confidence = 1.0f};
-        char text[512];
-        if (!underscore || underscore == segment || strlen(segment) > 200)
-            ES_GO(es_tsv_wrong(t, i, 0, "<YouTube id>_<start in ms>", err));
-        snprintf(text, sizeof text, "Y%.*s", (int)(underscore - segment), segment);
-        const char *name = f.stem[0] = prep_own(x, text, err);
-        snprintf(text, sizeof text, "Y%s", segment);
-        f.stem[1] = prep_own(x, text, err);
-        if (!f.stem[0] || !f.stem[1]) ES_GO(-ES_EIO);
-        f.stem[2] = f.stem[1] + 1; /* without the Y */
-        f.stem[3] = f.stem[0] + 1;
-        int64_t mid = es_names_find(x->mids, es_tsv_text(t, i, 3));
-        if (mid < 0) ES_GO(es_tsv_wrong(t, i, 3, "a machine id of the table of display names", err));
-        ES_GO(es_tsv_times(t, i, 1, 2, &e.onset_s, &e.offset_s, err));
-        if (x->p->float32_times) { /* QUIRK: PretrainedSED hf_dataset_gen stores times as float32 */
-            e.onset_s = through_float(e.onset_s);
-            e.offset_s = through_float(e.offset_s);
-        }
-        e.label = x->mid_label[mid];
-        int64_t clip = clip_of(r, name, &f, err);
+        int64_t before = x->n_clips, segment_ms = 0;
+        ES_GO(prep_problem(x, audioset_names(x, t, i, &f, &segment_ms, err), err));
+        if (rc > 0) continue;
+        int64_t clip = clip_of(r, f.stem[0], &f, err);
         if (clip < 0) ES_GO((int)clip);
-        if (e.label >= 0) ES_GO(prep_add_event(x, clip, &e, err));
+        if (x->n_clips > before) x->clip[clip].segment_ms = segment_ms;
+        ES_GO(bad_row(x, clip, audioset_row(r, t, i, clip, segment_ms, err), err));
     }
+    rc = 0;
 done:
     es_tsv_close(&t);
     return rc;
@@ -430,9 +463,14 @@ static int read_unlabeled(struct reader *r, struct es_err *err) {
     ES_GO(sort_names(found, &name, err));
     for (int64_t i = 0; i < es_names_count(found); i++) {
         struct prep_file f = file_for(r, r->s->audio, 0);
-        const char *stem = stem_of(r->x, name[i], err);
+        int64_t before = r->x->n_clips;
+        const char *stem = prep_stem(r->x, name[i], err);
         int64_t clip = stem ? clip_of(r, stem, &f, err) : -ES_EIO;
         if (clip < 0) ES_GO((int)clip);
+        if (r->x->n_clips > before) continue;
+        es_err_set(err, ES_EDATA, "%s/%s: the clip is there twice, in two formats; remove one", r->s->audio,
+                   name[i]);
+        ES_GO(bad_row(r->x, -1, -ES_EDATA, err));
     }
 done:
     es_free(&name);
@@ -450,17 +488,21 @@ static int read_recordings(struct reader *r, struct es_err *err) {
     if (given(r->s->recordings)) {
         ES_GO(es_tsv_open(&t, r->s->recordings, columns, 1, ES_TSV_NO_HEADER, err));
         ES_GO(es_names_new(&found, err));
-        for (int64_t i = 1; i < es_tsv_rows(t); i++) /* the first line is a header */
-            if (es_names_add(found, es_tsv_text(t, i, 0), err) < 0) ES_GO(-ES_EIO);
+        for (int64_t i = 1; i < es_tsv_rows(t); i++) { /* the first line is a header */
+            int64_t at = es_names_add(found, es_tsv_text(t, i, 0), err);
+            if (at < 0) ES_GO(-ES_EIO);
+            if (at < i - 1) ES_GO(es_tsv_wrong(t, i, 0, "every recording once", err));
+        }
     } else {
         ES_GO(es_names_new(&found, err));
         ES_GO(list_audio(r->s->audio, true, found, err));
     }
     ES_GO(sort_names(found, &name, err));
     for (int64_t i = 0; i < es_names_count(found); i++) {
-        struct prep_file f = file_for(r, t ? r->s->recordings : r->s->audio, 0);
-        f.annotated = r->s;
-        f.stem[0] = stem_of(r->x, name[i], err);
+        int64_t line = t ? es_tsv_line(t, es_names_find(found, name[i]) + 1) : 0;
+        struct prep_file f = file_for(r, t ? r->s->recordings : r->s->audio, line);
+        f.annotated = true;
+        f.stem[0] = prep_stem(r->x, name[i], err);
         f.sub = f.stem[0] ? scene_of(r->x, f.stem[0], err) : NULL;
         if (!f.sub) ES_GO(-ES_EIO);
         int64_t file = add_file(r->x, &f, f.stem[0], err);
@@ -473,24 +515,22 @@ done:
     return rc;
 }
 
-static int open_hdf(struct reader *r, struct es_err *err) {
-    const char *dot = strrchr(r->s->audio, '.');
+static int open_hdf(const char *path, struct es_names **hdf, struct es_err *err) {
+    const char *dot = given(path) ? strrchr(path, '.') : NULL;
     struct es_h5 *f = NULL;
     struct es_h5_names names = {0};
     int rc = 0;
     if (!dot || (strcasecmp(dot, ".hdf") != 0 && strcasecmp(dot, ".h5") != 0)) return 0;
-    ES_GO(es_names_new(&r->hdf, err));
-    ES_GO(es_h5_open(&f, r->s->audio, NULL, 0, err));
+    ES_GO(es_names_new(hdf, err));
+    ES_GO(es_h5_open(&f, path, NULL, 0, err));
     ES_GO(es_h5_read_strings(f, "/audio_name", &names, err));
     for (int64_t i = 0; i < names.n; i++) {
         char *slash = strrchr(names.name[i], '/'), *name = slash ? slash + 1 : names.name[i],
              *end = strrchr(name, '.');
         if (end) *end = 0;
-        int64_t at = es_names_add(r->hdf, name, err);
-        if (at >= 0 && at != i)
-            rc = es_err_set(err, ES_EDATA, "%s:/audio_name: %s stands there twice", r->s->audio, name);
-        if (at < 0) rc = -ES_EIO;
-        if (rc < 0) goto done;
+        int64_t at = es_names_add(*hdf, name, err);
+        if (at < 0) ES_GO(-ES_EIO);
+        if (at != i) ES_GO(es_err_set(err, ES_EDATA, "%s:/audio_name: %s stands there twice", path, name));
     }
 done:
     es_h5_names_free(&names);
@@ -498,19 +538,20 @@ done:
     return rc;
 }
 
-static int read_source(struct prep *x, const struct es_prepare_source *s, struct es_err *err) {
-    struct reader r = {.x = x, .s = s, .first_clip = x->n_clips};
+static int read_source(struct prep *x, int source, struct es_err *err) {
+    const struct es_prepare_source *s = &x->p->source[source];
+    struct reader r = {.x = x, .s = s, .source = source, .first_clip = x->n_clips};
     int rc;
     if (s->subset != ES_SUBSET_UNLABELED && !given(s->labels))
-        return es_err_set(err, ES_EUSAGE, "prepare: subset %s: no table of labels",
-                          es_subset_name(s->subset));
+        return es_err_set(err, ES_EUSAGE, "prepare: subset %s: no table of labels", prep_name(x, source));
     if (prep_is_audioset(s->subset) && !given(x->p->mids))
         return es_err_set(err, ES_EUSAGE, "prepare: subset %s: no table of machine ids",
-                          es_subset_name(s->subset));
+                          prep_name(x, source));
     ES_GO(es_names_new(&r.clips, err));
     ES_GO(read_durations(s, &r.durations, &r.duration_s, x, err));
     if (prep_is_audioset(s->subset)) {
-        ES_GO(open_hdf(&r, err));
+        ES_GO(open_hdf(s->audio, &r.hdf[0], err));
+        ES_GO(open_hdf(s->more_audio, &r.hdf[1], err));
         rc = read_audioset(&r, err);
     } else if (s->subset == ES_SUBSET_WEAK) {
         rc = read_weak(&r, err);
@@ -520,7 +561,7 @@ static int read_source(struct prep *x, const struct es_prepare_source *s, struct
         rc = has_annotations(s) ? read_recordings(&r, err) : read_strong(&r, err);
     }
 done:
-    es_names_free(&r.hdf);
+    for (int k = 0; k < PREP_PLACES; k++) es_names_free(&r.hdf[k]);
     es_names_free(&r.clips);
     es_names_free(&r.durations);
     es_free(&r.duration_s);
@@ -528,7 +569,7 @@ done:
 }
 
 int prep_read_tables(struct prep *x, struct es_err *err) {
-    ES_TRY(read_classes(x, err));
-    for (int i = 0; i < x->p->n_sources; i++) ES_TRY(read_source(x, &x->p->source[i], err));
+    ES_TRY(prep_read_classes(x, err));
+    for (int i = 0; i < x->p->n_sources; i++) ES_TRY(read_source(x, i, err));
     return 0;
 }

@@ -17,15 +17,13 @@ struct event {
     double onset_s, offset_s;
 };
 
-/* Events of a clip. The first one goes round the classes, so that all have some; no two of a class. */
+/* Events of a clip. The first one goes round the classes, so that all have some; no two of a class, of three classes or more. */
 static void make_events(int64_t clip, int n_classes, struct event e[EVENTS]) {
     struct es_rng r = es_rng_make(SEED, ES_RNG_BENCH, (uint32_t)clip, 1, 0);
-    int i_class = (int)(clip % n_classes);
     for (int i = 0; i < EVENTS; i++) {
         const double length_s = 0.3 + 3 * es_rng_range(&r, 0, 1),
                      onset_s = es_rng_range(&r, 0, 9.9 - length_s);
-        e[i].i_class = i_class;
-        i_class = (i_class + 2 + i) % n_classes;
+        e[i].i_class = (int)((clip + i) % n_classes);
         e[i].onset_s = onset_s;
         e[i].offset_s = onset_s + length_s;
     }

@@ -135,6 +135,7 @@ static int open_local(struct es_model *m, const char *which, struct es_err *err)
     ES_GO(es_params_layout(m->params, err));
     ES_GO(es_model_fill(f, group, m->net, m->params, true, err));
     m->digest = es_params_digest(m->params);
+    if (es_h5_has(f, "/classes")) ES_GO(es_h5_read_strings(f, "/classes", &m->classes, err));
 done:
     es_h5_close(&f);
     es_free(&text);
@@ -154,6 +155,7 @@ int es_model_open_all(struct es_model **m, const struct es_comm *c, const char *
 
 void es_model_close(struct es_model **m) {
     if (!*m) return;
+    es_h5_names_free(&(*m)->classes);
     es_net_free(&(*m)->net);
     es_params_free(&(*m)->params);
     es_config_free(&(*m)->config);

@@ -147,7 +147,7 @@ int probe_score(const struct probe_clips *c, const struct probe_list *l, int fra
     for (int64_t i = 0; rc == 0 && i < l->n; i++) {
         const struct es_store *s = c->store[l->ref[i].store];
         names[i] = es_store_name(s, l->ref[i].id);
-        rc = es_truth_from_store(&truth, s, &l->ref[i].id, 1, !maestro, err);
+        rc = es_truth_from_store(&truth, s, &l->ref[i].id, 1, !maestro, 0, err);
     }
     if (rc < 0) goto done;
     for (int t = 0; t <= frames; t++) edges[t] = es_labels_time(grid, t);

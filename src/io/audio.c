@@ -131,8 +131,8 @@ int es_audio_info_memory(const char *name, const void *bytes, size_t n_bytes, st
     return read_info(name, &m, info, err);
 }
 
-/* n frames from the current position into x, channels averaged. Returns the frames that came. */
-static int64_t read_mono(SNDFILE *s, int n_channels, int64_t n, float *x, float *block) {
+/* n frames from the current position into x: the mean of the first n_mixed channels. Returns the frames that came. */
+static int64_t read_mono(SNDFILE *s, int n_channels, int n_mixed, int64_t n, float *x, float *block) {
     int64_t done = 0;
     while (done < n) {
         int64_t want = n - done < BLOCK_FRAMES ? n - done : BLOCK_FRAMES;
@@ -140,16 +140,16 @@ static int64_t read_mono(SNDFILE *s, int n_channels, int64_t n, float *x, float 
         if (got <= 0) break;
         for (int64_t i = 0; n_channels > 1 && i < got; i++) {
             float sum = 0.0f;
-            for (int c = 0; c < n_channels; c++) sum += block[i * n_channels + c];
-            x[done + i] = sum / (float)n_channels;
+            for (int c = 0; c < n_mixed; c++) sum += block[i * n_channels + c];
+            x[done + i] = sum / (float)n_mixed;
         }
         done += got;
     }
     return done;
 }
 
-static int read_samples(const char *path, struct memory *memory, int64_t start, int64_t n, float **x,
-                        int64_t *n_read, struct es_audio_info *info, struct es_err *err) {
+static int read_samples(const char *path, struct memory *memory, bool first, int64_t start, int64_t n,
+                        float **x, int64_t *n_read, struct es_audio_info *info, struct es_err *err) {
     SNDFILE *s;
     SF_INFO sf;
     float *block = NULL;
@@ -165,7 +165,7 @@ static int read_samples(const char *path, struct memory *memory, int64_t start, 
     if (start > 0 && n > 0 && sf_seek(s, start, SEEK_SET) != start)
         ES_GO(es_err_set(err, ES_EDATA, "%s: cannot go to sample %lld: %s", path, (long long)start,
                          sf_strerror(s)));
-    int64_t got = read_mono(s, sf.channels, n, *x, block);
+    int64_t got = read_mono(s, sf.channels, first ? 1 : sf.channels, n, *x, block);
     bool estimated =
         (sf.format & SF_FORMAT_TYPEMASK) == SF_FORMAT_MPEG; /* an MP3 tells only about how long it is */
     if (estimated && got > 0 && sf_error(s) == SF_ERR_NO_ERROR) n = got;
@@ -188,13 +188,17 @@ done:
 
 int es_audio_read(const char *path, int64_t start, int64_t n, float **x, int64_t *n_read,
                   struct es_audio_info *info, struct es_err *err) {
-    return read_samples(path, NULL, start, n, x, n_read, info, err);
+    return read_samples(path, NULL, false, start, n, x, n_read, info, err);
 }
 
-int es_audio_read_memory(const char *name, const void *bytes, size_t n_bytes, float **x, int64_t *n_read,
-                         struct es_err *err) {
+int es_audio_read_first(const char *path, float **x, int64_t *n_read, struct es_err *err) {
+    return read_samples(path, NULL, true, 0, -1, x, n_read, NULL, err);
+}
+
+int es_audio_read_first_memory(const char *name, const void *bytes, size_t n_bytes, float **x,
+                               int64_t *n_read, struct es_err *err) {
     struct memory m = {bytes, (sf_count_t)n_bytes, 0};
-    return read_samples(name, &m, 0, -1, x, n_read, NULL, err);
+    return read_samples(name, &m, true, 0, -1, x, n_read, NULL, err);
 }
 
 int es_audio_write(const char *path, const int16_t *pcm, int64_t n, int n_channels, int rate_hz,

@@ -125,9 +125,8 @@ uint64_t ckpt_sum_all(const struct es_comm *comm, uint64_t mine, uint64_t *all) 
 
 /* ---- writing */
 
-static void make_moment(struct es_h5 *f, const struct es_comm *comm, const struct es_ckpt_state *s,
-                        const struct ckpt_plan *plan, bool second, uint64_t *scratch) {
-    const char *name = second ? "/adam/v" : "/adam/m";
+static uint64_t moment_digest_all(const struct es_comm *comm, const struct es_ckpt_state *s,
+                                  const struct ckpt_plan *plan, bool second, uint64_t *scratch) {
     uint64_t digest = 0;
     for (int64_t piece = 0, skip = 0; piece < plan->n_pieces;) {
         struct ckpt_batch b = ckpt_batch_at(plan, piece, skip);
@@ -136,8 +135,7 @@ static void make_moment(struct es_h5 *f, const struct es_comm *comm, const struc
         piece = b.next_piece;
         skip = b.next_skip;
     }
-    es_h5_make_all(f, name, ES_H5_F32, 1, &plan->n_total);
-    es_h5_attr_u64_all(f, name, "digest", ckpt_sum_all(comm, digest, scratch));
+    return ckpt_sum_all(comm, digest, scratch);
 }
 
 static void write_moment(struct es_h5 *f, const struct es_comm *comm, const struct es_ckpt_state *s,
@@ -179,16 +177,29 @@ static void array_digests(const struct es_comm *comm, const struct es_ckpt_array
     for (int i = 0; i < n; i++) digest[i] = digest[(size_t)(i % size) * (size_t)n + (size_t)i];
 }
 
-static void make_arrays(struct es_h5 *f, const struct es_comm *comm, const char *group,
-                        const struct es_ckpt_array *a, int n, uint64_t *digest) {
+static void make_arrays(struct es_h5 *f, const char *group, const struct es_ckpt_array *a, int n) {
     char path[512];
     es_h5_group_all(f, group);
-    array_digests(comm, a, n, digest);
     for (int i = 0; i < n; i++) {
         snprintf(path, sizeof path, "%s/%s", group, a[i].name);
         es_h5_make_all(f, path, a[i].type, a[i].ndim, a[i].dim);
+    }
+}
+
+static void put_digests(struct es_h5 *f, const char *group, const struct es_ckpt_array *a, int n,
+                        const uint64_t *digest) {
+    char path[512];
+    for (int i = 0; i < n; i++) {
+        snprintf(path, sizeof path, "%s/%s", group, a[i].name);
         es_h5_attr_u64_all(f, path, "digest", digest[i]);
     }
+}
+
+void ckpt_put_digests_all(struct es_h5 *f, const struct es_ckpt_state *s, const uint64_t *digest) {
+    put_digests(f, "/student", s->student, s->n_student, digest);
+    put_digests(f, "/teacher", s->teacher, s->n_teacher, digest + s->n_student);
+    es_h5_attr_u64_all(f, "/adam/m", "digest", digest[s->n_student + s->n_teacher]);
+    es_h5_attr_u64_all(f, "/adam/v", "digest", digest[s->n_student + s->n_teacher + 1]);
 }
 
 /* Every rank holds all arrays: they take turns. */
@@ -214,6 +225,37 @@ static void write_meta(struct es_h5 *f, const struct es_ckpt_meta *m) {
     es_h5_attr_f64_all(f, "/meta", "best_metric", m->best_metric);
 }
 
+int ckpt_describe_all(struct es_h5 **out, const struct es_comm *comm, const char *path,
+                      const struct es_ckpt_state *s, const struct ckpt_plan *plan,
+                      const struct es_ckpt_meta *meta, const char *config, struct es_err *err) {
+    const char **name = es_alloc((size_t)s->n_params, sizeof *name, err);
+    int64_t *index = es_alloc(2 * (size_t)s->n_params, sizeof *index, err);
+    int rc = name && index ? 0 : -ES_EIO;
+    ES_GO(es_err_agree_all(comm, rc, err));
+    int64_t covered = 0;
+    for (int64_t i = 0; i < plan->n_pieces; i++) covered += plan->piece[i].n;
+    ES_ASSERT(es_comm_sum_all(comm, covered) == plan->n_total); /* the segments hold every parameter once */
+    ES_GO(es_h5_create_all(out, comm, path, "checkpoint", ES_CKPT_VERSION, err));
+    write_meta(*out, meta);
+    es_h5_put_text_all(*out, "/config", config);
+    if (meta->n_classes > 0) es_h5_put_strings_all(*out, "/classes", meta->n_classes, meta->class_name);
+    make_arrays(*out, "/student", s->student, s->n_student);
+    make_arrays(*out, "/teacher", s->teacher, s->n_teacher);
+    write_index(*out, s, name, index, index + s->n_params);
+    es_h5_make_all(*out, "/adam/m", ES_H5_F32, 1, &plan->n_total);
+    es_h5_make_all(*out, "/adam/v", ES_H5_F32, 1, &plan->n_total);
+done:
+    es_free(&index);
+    es_free(&name);
+    return rc;
+}
+
+int ckpt_complete_all(struct es_h5 **f, const char *keep, struct es_err *err) {
+    ES_TRY(es_h5_seal_all(*f, NULL, err)); /* every rank has written, the disk has it */
+    es_h5_attr_i64_all(*f, "/meta", "complete", 1);
+    return es_h5_commit_all(f, keep, err);
+}
+
 int es_ckpt_save_all(const struct es_comm *comm, const char *path, const char *keep,
                      const struct es_ckpt_state *s, const struct es_ckpt_meta *meta, const char *config,
                      struct es_err *err) {
@@ -221,38 +263,32 @@ int es_ckpt_save_all(const struct es_comm *comm, const char *path, const char *k
     struct ckpt_plan plan = {0};
     struct es_err own = {0};
     if (!err) err = &own;
-    size_t most = (size_t)(s->n_student > s->n_teacher ? s->n_student : s->n_teacher) + 1;
-    uint64_t *digest = es_alloc(most * (size_t)es_comm_size(comm), sizeof *digest, err);
-    const char **name = es_alloc((size_t)s->n_params, sizeof *name, err);
-    int64_t *index = es_alloc(2 * (size_t)s->n_params, sizeof *index, err);
+    int n_arrays = s->n_student + s->n_teacher;
+    size_t n = (size_t)n_arrays + 2;
+    uint64_t *digest = es_alloc(n, sizeof *digest, err);
+    uint64_t *scratch = es_alloc(n * (size_t)es_comm_size(comm), sizeof *scratch, err);
     int rc = ckpt_plan_new(s, &plan, err);
-    if (!digest || !name || !index) rc = -ES_EIO;
+    if (!digest || !scratch) rc = -ES_EIO;
     ES_GO(es_err_agree_all(comm, rc, err));
-    int64_t covered = 0;
-    for (int64_t i = 0; i < plan.n_pieces; i++) covered += plan.piece[i].n;
-    ES_ASSERT(es_comm_sum_all(comm, covered) == plan.n_total); /* the segments hold every parameter once */
-    ES_GO(es_h5_create_all(&f, comm, path, "checkpoint", ES_CKPT_VERSION, err));
-    write_meta(f, meta);
-    es_h5_put_text_all(f, "/config", config);
-    make_arrays(f, comm, "/student", s->student, s->n_student, digest);
-    make_arrays(f, comm, "/teacher", s->teacher, s->n_teacher, digest);
-    write_index(f, s, name, index, index + s->n_params);
-    make_moment(f, comm, s, &plan, false, digest);
-    make_moment(f, comm, s, &plan, true, digest);
+    ES_GO(ckpt_describe_all(&f, comm, path, s, &plan, meta, config, err));
+    array_digests(comm, s->student, s->n_student, scratch);
+    memcpy(digest, scratch, (size_t)s->n_student * sizeof *digest);
+    array_digests(comm, s->teacher, s->n_teacher, scratch);
+    memcpy(digest + s->n_student, scratch, (size_t)s->n_teacher * sizeof *digest);
+    for (int second = 0; second < 2; second++)
+        digest[n_arrays + second] = moment_digest_all(comm, s, &plan, second, scratch);
+    ckpt_put_digests_all(f, s, digest);
     ES_GO(es_h5_share_all(f, err));
     write_arrays(f, comm, "/student", s->student, s->n_student);
     write_arrays(f, comm, "/teacher", s->teacher, s->n_teacher);
     write_moment(f, comm, s, &plan, false);
     write_moment(f, comm, s, &plan, true);
     es_fault_here("checkpoint");
-    ES_GO(es_h5_seal_all(f, NULL, err)); /* every rank has written, the disk has it */
-    es_h5_attr_i64_all(f, "/meta", "complete", 1);
-    rc = es_h5_commit_all(&f, keep, err);
+    rc = ckpt_complete_all(&f, keep, err);
 done:
     es_h5_close_all(&f);
     ckpt_plan_free(&plan);
-    es_free(&index);
-    es_free(&name);
+    es_free(&scratch);
     es_free(&digest);
     return rc;
 }

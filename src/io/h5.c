@@ -72,7 +72,7 @@ static int file_new(struct es_h5 **f, const char *path, const char *suffix, stru
     size_t n = strlen(path) + strlen(suffix) + 1;
     (*f)->path = es_strdup(path, err);
     (*f)->now = es_alloc(n, 1, err);
-    (*f)->file = -1;
+    (*f)->file = (*f)->driver = -1;
     (*f)->dxpl = H5P_DEFAULT;
     (*f)->size = 1;
     if (!(*f)->path || !(*f)->now) return -ES_EIO;
@@ -83,6 +83,7 @@ static int file_new(struct es_h5 **f, const char *path, const char *suffix, stru
 static void file_free(struct es_h5 **f) {
     if (!*f) return;
     if ((*f)->dxpl != H5P_DEFAULT) H5Pclose((*f)->dxpl);
+    h5_forget_driver(*f);
     es_free(&(*f)->path);
     es_free(&(*f)->now);
     es_free(f);

@@ -98,10 +98,12 @@ bool es_h5_has(const struct es_h5 *f, const char *name) {
 }
 
 static int data_open(const struct es_h5 *f, const char *name, hid_t *d, struct es_err *err) {
-    *d = -1;
-    if (!es_h5_has(f, name)) return es_err_set(err, ES_EDATA, "%s:%s: no such data set", f->path, name);
     *d = H5Dopen2(f->file, name, H5P_DEFAULT);
-    return *d < 0 ? h5_error(err, ES_EDATA, f->path, name, "cannot be opened as a data set") : 0;
+    if (*d >= 0) return 0;
+    if (!es_h5_has(f, name)) return es_err_set(err, ES_EDATA, "%s:%s: no such data set", f->path, name);
+    *d = H5Dopen2(f->file, name, H5P_DEFAULT); /* again: for its reason */
+    if (*d >= 0) return 0;
+    return h5_error(err, ES_EDATA, f->path, name, "cannot be opened as a data set");
 }
 
 static int64_t direct_offset(const struct es_h5 *f, hid_t d, hid_t type, int64_t bytes) {
@@ -117,6 +119,7 @@ static int64_t direct_offset(const struct es_h5 *f, hid_t d, hid_t type, int64_t
     return (int64_t)at;
 }
 
+/* All but the offset. */
 static int data_info(const struct es_h5 *f, hid_t d, const char *name, struct es_h5_info *info,
                      struct es_err *err) {
     hid_t type = H5Dget_type(d), space = H5Dget_space(d);
@@ -131,8 +134,6 @@ static int data_info(const struct es_h5 *f, hid_t d, const char *name, struct es
         if (H5Sget_simple_extent_type(space) == H5S_NULL) info->n = 0;
         info->item_bytes =
             H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) > 0 ? 0 : H5Tget_size(type);
-        if (info->item_bytes && info->n)
-            info->offset = direct_offset(f, d, type, info->n * (int64_t)info->item_bytes);
     }
     H5Sclose(space);
     H5Tclose(type);
@@ -143,6 +144,11 @@ int es_h5_info(const struct es_h5 *f, const char *name, struct es_h5_info *info,
     hid_t d;
     ES_TRY(data_open(f, name, &d, err));
     int rc = data_info(f, d, name, info, err);
+    if (rc == 0 && info->item_bytes && info->n) {
+        hid_t type = H5Dget_type(d);
+        info->offset = direct_offset(f, d, type, info->n * (int64_t)info->item_bytes);
+        H5Tclose(type);
+    }
     H5Dclose(d);
     return rc;
 }
@@ -331,24 +337,30 @@ int es_h5_read_rows(const struct es_h5 *f, const char *name, enum es_h5_type typ
 
 int es_h5_read(const struct es_h5 *f, const char *name, enum es_h5_type type, int64_t n, void *out,
                struct es_err *err) {
+    hid_t d;
     struct es_h5_info info;
-    ES_TRY(es_h5_info(f, name, &info, err));
-    if (info.n != n)
-        return es_err_set(err, ES_EDATA, "%s:%s: %lld elements, want %lld", f->path, name, (long long)info.n,
-                          (long long)n);
-    return n == 0 ? 0 : es_h5_read_rows(f, name, type, 0, n_rows(&info), out, err);
+    ES_TRY(data_open(f, name, &d, err));
+    int rc = data_info(f, d, name, &info, err);
+    if (rc == 0 && info.n != n)
+        rc = es_err_set(err, ES_EDATA, "%s:%s: %lld elements, want %lld", f->path, name, (long long)info.n,
+                        (long long)n);
+    if (rc == 0 && n > 0) rc = read_rows(f, d, name, &info, type, 0, n_rows(&info), out, err);
+    H5Dclose(d);
+    return rc;
 }
 
 int es_h5_read_new(const struct es_h5 *f, const char *name, enum es_h5_type type, void **out,
                    struct es_h5_info *info, struct es_err *err) {
+    hid_t d;
     struct es_h5_info own;
     if (!info) info = &own;
     *out = NULL;
-    ES_TRY(es_h5_info(f, name, info, err));
-    *out = es_alloc((size_t)info->n, types[type].bytes, err);
-    if (!*out) return -ES_EIO;
-    int rc = es_h5_read(f, name, type, info->n, *out, err);
+    ES_TRY(data_open(f, name, &d, err));
+    int rc = data_info(f, d, name, info, err);
+    if (rc == 0 && !(*out = es_alloc((size_t)info->n, types[type].bytes, err))) rc = -ES_EIO;
+    if (rc == 0 && info->n > 0) rc = read_rows(f, d, name, info, type, 0, n_rows(info), *out, err);
     if (rc < 0) es_free(out);
+    H5Dclose(d);
     return rc;
 }
 

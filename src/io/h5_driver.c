@@ -151,7 +151,11 @@ static const H5FD_class_t driver_class = {.name = "earshot",
 
 void h5_use_driver(hid_t fapl, struct es_h5 *f) {
     struct driver_info info = {f};
-    hid_t driver = H5FDregister(&driver_class);
-    H5Pset_driver(fapl, driver, &info);
-    H5FDunregister(driver); /* the property list and later the file hold it */
+    if (f->driver < 0) f->driver = H5FDregister(&driver_class);
+    H5Pset_driver(fapl, f->driver, &info);
+}
+
+void h5_forget_driver(struct es_h5 *f) {
+    if (f->driver >= 0) H5FDunregister(f->driver);
+    f->driver = -1;
 }

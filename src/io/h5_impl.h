@@ -16,6 +16,7 @@ enum h5_phase {
 struct es_h5 {
     enum h5_phase phase;
     hid_t file;                 /* < 0: not open on this rank */
+    hid_t driver;               /* of h5_driver.c; < 0: not registered */
     hid_t dxpl;                 /* collective transfer, or H5P_DEFAULT */
     char *path;                 /* final name */
     char *now;                  /* name on disk while writing; same text as path for a file that is read */
@@ -28,6 +29,8 @@ struct es_h5 {
 
 /* File access through the driver that keeps errors in f. */
 void h5_use_driver(hid_t fapl, struct es_h5 *f);
+/* After the last file is closed: H5FD_close of 1.10 gives up its own hold on a driver before it calls it. */
+void h5_forget_driver(struct es_h5 *f);
 /* One line from the error stack of HDF5 (deepest cause) behind "path:name: what: ". */
 int h5_error(struct es_err *err, enum es_code code, const char *path, const char *name, const char *what);
 /* The same, kept in f. */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "earshot/fault.h"
 #include "earshot/log.h"
 #include "earshot/mem.h"
 #include "earshot/timer.h"
@@ -220,6 +221,7 @@ int es_metrics_add(struct es_metrics *m, int table, int64_t step, const void *co
 int es_metrics_flush(struct es_metrics *m, struct es_err *err) {
     if (!m) return 0;
     struct es_h5 *f = NULL;
+    m->flushed_s = es_now_s(); /* after an error, too: the next try comes in its time */
     ES_TRY(es_h5_create_all(&f, NULL, m->path, "metrics", ES_METRICS_VERSION, err));
     if (m->steps >= 0) es_h5_attr_i64_all(f, "/", "steps", m->steps);
     for (int t = 0; t < m->n_tables; t++)
@@ -234,7 +236,7 @@ int es_metrics_flush(struct es_metrics *m, struct es_err *err) {
                 es_h5_attr_strings_all(f, c->path, c->label_name[l], c->label[l].n,
                                        (const char *const *)c->label[l].name);
     }
-    m->flushed_s = es_now_s();
+    es_fault_here("metrics");
     return es_h5_commit_all(&f, NULL, err);
 }
 

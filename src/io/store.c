@@ -18,8 +18,8 @@
 #define MARK_S 5.0 /* work that a crash may cost */
 
 static const char *const subset_names[] = {
-    "maestro",    "strong_real",      "synth",        "weak",     "unlabeled",
-    "validation", "synth_validation", "maestro_test", "as_train", "as_eval"};
+    "maestro",          "strong_real",  "synth",    "weak",    "unlabeled", "validation",
+    "synth_validation", "maestro_test", "as_train", "as_eval", "public"};
 _Static_assert(sizeof subset_names / sizeof *subset_names == ES_N_SUBSETS, "a name for every subset");
 
 const char *es_subset_name(enum es_subset subset) {

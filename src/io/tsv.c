@@ -15,11 +15,12 @@
 struct es_tsv {
     char *path, *text;
     const char *const *names; /* wanted columns; the caller's array must outlive t (string literals do) */
-    int n_columns;
+    int n_columns, n_fields;  /* n_fields: of the first line */
     bool present[MAX_COLUMNS];
     int64_t n_rows;
     const char **field; /* [n_rows, n_columns] */
     int64_t *line;      /* [n_rows] */
+    int *row_fields;    /* [n_rows] */
 };
 
 bool es_number_from_text(const char *text, double *v) {
@@ -102,21 +103,29 @@ static int read_header(struct es_tsv *t, char *line, int64_t number, int *where,
     return 0;
 }
 
-static int parse(struct es_tsv *t, char *s, bool header, struct es_err *err) {
-    int where[MAX_COLUMNS], n_fields = 0;
+/* ES_EDATA: a row with another number of fields. */
+static int wrong_fields(const struct es_tsv *t, int64_t line, int n, struct es_err *err) {
+    return es_err_set(err, ES_EDATA, "%s:%lld: row: got %d fields, want %d as in the first line", t->path,
+                      (long long)line, n, t->n_fields);
+}
+
+static int parse(struct es_tsv *t, char *s, unsigned flags, struct es_err *err) {
+    int where[MAX_COLUMNS];
+    bool header = !(flags & ES_TSV_NO_HEADER);
     int64_t lines = 1, number = 0;
     for (const char *c = s; *c; c++) lines += *c == '\n';
     t->field = es_alloc((size_t)(lines * t->n_columns), sizeof *t->field, err);
     t->line = es_alloc((size_t)lines, sizeof *t->line, err);
-    if (!t->field || !t->line) return -ES_EIO;
+    t->row_fields = es_alloc((size_t)lines, sizeof *t->row_fields, err);
+    if (!t->field || !t->line || !t->row_fields) return -ES_EIO;
     if (strncmp(s, "\xef\xbb\xbf", 3) == 0) s += 3;
     while (*s) {
         char *line = next_line(&s);
         number++;
         if (!line[0]) continue;
         int n = count_fields(line);
-        if (n_fields == 0) { /* the first line that is not empty */
-            n_fields = n;
+        if (t->n_fields == 0) { /* the first line that is not empty */
+            t->n_fields = n;
             if (header) {
                 ES_TRY(read_header(t, line, number, where, err));
             } else {
@@ -130,10 +139,11 @@ static int parse(struct es_tsv *t, char *s, bool header, struct es_err *err) {
             for (int c = 0; c < t->n_columns; c++) t->present[c] = where[c] >= 0;
             if (header) continue;
         }
-        if (n != n_fields)
-            return es_err_set(err, ES_EDATA, "%s:%lld: row: got %d fields, want %d as in the first line",
-                              t->path, (long long)number, n, n_fields);
+        if (n != t->n_fields && !(flags & ES_TSV_KEEP_ROWS)) return wrong_fields(t, number, n, err);
         const char **row = t->field + t->n_rows * t->n_columns;
+        for (int c = 0; c < t->n_columns; c++)
+            if (where[c] >= n) row[c] = "";
+        t->row_fields[t->n_rows] = n;
         t->line[t->n_rows++] = number;
         int i = 0;
         for (char *f = line; f; i++) {
@@ -142,7 +152,7 @@ static int parse(struct es_tsv *t, char *s, bool header, struct es_err *err) {
                 if (where[c] == i) row[c] = text;
         }
     }
-    if (n_fields == 0 && header)
+    if (t->n_fields == 0 && header)
         return es_err_set(err, ES_EDATA, "%s:1: columns: the file is empty, want a line that names them",
                           t->path);
     return 0;
@@ -160,7 +170,7 @@ int es_tsv_open(struct es_tsv **t, const char *path, const char *const *columns,
     (*t)->path = es_strdup(path, err);
     if (!(*t)->path) ES_GO(-ES_EIO);
     ES_GO(read_text(path, &(*t)->text, &bytes, err));
-    ES_GO(parse(*t, (*t)->text, !(flags & ES_TSV_NO_HEADER), err));
+    ES_GO(parse(*t, (*t)->text, flags, err));
 done:
     if (rc < 0) es_tsv_close(t);
     return rc;
@@ -168,6 +178,7 @@ done:
 
 void es_tsv_close(struct es_tsv **t) {
     if (!*t) return;
+    es_free(&(*t)->row_fields);
     es_free(&(*t)->line);
     es_free(&(*t)->field);
     es_free(&(*t)->text);
@@ -186,6 +197,10 @@ int64_t es_tsv_line(const struct es_tsv *t, int64_t row) {
 }
 const char *es_tsv_path(const struct es_tsv *t) {
     return t->path;
+}
+int es_tsv_row_check(const struct es_tsv *t, int64_t row, struct es_err *err) {
+    int n = t->row_fields[row];
+    return n == t->n_fields ? 0 : wrong_fields(t, t->line[row], n, err);
 }
 
 const char *es_tsv_text(const struct es_tsv *t, int64_t row, int column) {

@@ -91,6 +91,21 @@ static uint64_t cores_id(void) {
     return es_hash_bytes(text, strlen(text));
 }
 
+/* One line when ranks have fewer cores than threads, as a launcher that binds each to one core leaves them; or when several
+ * ranks were given the same single core. */
+static void tell_binding_all(const struct es_comm *comm, int threads, int cores, int sharing) {
+    bool crowded = threads > cores || (cores == 1 && sharing > 1 && sysconf(_SC_NPROCESSORS_ONLN) > 1);
+    int64_t n = es_comm_sum_all(comm, crowded), fewest = es_comm_min_all(comm, cores);
+    int64_t most = es_comm_max_all(comm, crowded ? sharing : 0);
+    if (n > 0)
+        es_log(ES_LOG_WARN,
+               "binding: on %lld of %d ranks %d threads share %lld core%s (%lld ranks on the same); with "
+               "mpiexec use "
+               "--map-by slot:PE=%d or --bind-to none, with srun --cpus-per-task=%d",
+               (long long)n, es_comm_size(comm), threads, (long long)fewest, fewest == 1 ? "" : "s",
+               (long long)most, threads, threads);
+}
+
 /* threads_per_rank, or this rank's cores over the ranks on the same cores, at most OMP_NUM_THREADS. */
 static int set_threads_all(struct es_run *run, struct es_err *err) {
     int size = es_comm_size(run->comm), sharing = 0;
@@ -105,6 +120,7 @@ static int set_threads_all(struct es_run *run, struct es_err *err) {
         if (n > limit) n = limit;
         if (n < 1) n = 1;
     }
+    tell_binding_all(run->comm, n, omp_get_num_procs(), sharing);
     es_kernel_set_threads(n);
     run->threads = n;
     return es_kernel_init(err); /* the same words and, in a cluster of one kind, the same CPU everywhere */

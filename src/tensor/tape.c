@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "earshot/timer.h"
+
 #define NODE_BYTES ((size_t)1 << 20)
 #define MAX_RECORDS 4096
 #define MAX_STATS 64
@@ -13,6 +15,9 @@ struct record {
     void *saved;
     struct es_tensor *out, *out2;
     int n_params, param[MAX_IN];
+    int n_in;
+    struct es_tensor *in[MAX_IN];
+    bool timed; /* its forward pass was: not a view */
 };
 
 struct es_tape {
@@ -34,6 +39,9 @@ struct es_tape {
     int n_inputs;
     es_watch_fn watch;
     void *watch_ctx;
+    es_profile_fn profile;
+    void *profile_ctx;
+    double begin_s; /* of the operation that computes; 0: none */
 };
 
 int es_tape_new(struct es_tape **t, const struct es_tape_params *tp, struct es_err *err) {
@@ -75,6 +83,7 @@ void es_tape_reset(struct es_tape *t, uint32_t step, uint32_t leaf) {
     for (int i = 0; i < t->n_inputs; i++) release_grad(t, t->inputs[i]);
     t->n_inputs = t->n_records = t->n_stats = t->n_losses = 0;
     t->n_dropout = 0;
+    t->begin_s = 0;
     t->step = step;
     t->leaf = leaf;
     es_arena_reset(t->nodes, 0);
@@ -97,6 +106,11 @@ bool es_tape_record(const struct es_tape *t) {
 void es_tape_watch(struct es_tape *t, es_watch_fn watch, void *ctx) {
     t->watch = watch;
     t->watch_ctx = ctx;
+}
+
+void es_tape_profile(struct es_tape *t, es_profile_fn profile, void *ctx) {
+    t->profile = profile;
+    t->profile_ctx = ctx;
 }
 
 void es_tape_point(const struct es_tape *t, const char *point, int index, const struct es_tensor *x) {
@@ -149,6 +163,7 @@ void es_tape_drop(struct es_tape *t, struct es_tensor *x) {
 struct es_tensor *es_tape_output(struct es_tape *t, const char *name, int ndim, const int64_t *shape) {
     struct es_tensor *x = new_tensor(t, name, ndim, shape);
     size_t bytes = (size_t)x->n * sizeof(float);
+    if (t->profile && !t->dry && t->begin_s == 0) t->begin_s = es_now_s();
     x->data = t->tp.record ? es_arena_alloc(t->tp.leaf, bytes) : es_pool_get(t->tp.pool, bytes);
     x->owned = !t->tp.record;
     return x;
@@ -173,6 +188,12 @@ void es_tape_scratch_reset(struct es_tape *t) {
 
 void es_tape_push(struct es_tape *t, es_backward_fn backward, void *saved, struct es_tensor *out,
                   struct es_tensor *out2, int n_in, struct es_tensor *const *in) {
+    bool timed = t->begin_s > 0;
+    if (timed) {
+        struct es_tape_event e = {false, es_now_s() - t->begin_s, out, out2, n_in, in};
+        t->profile(t->profile_ctx, &e);
+        t->begin_s = 0;
+    }
     es_tape_scratch_reset(t);
     if (!t->tp.record) return;
     bool needed = false;
@@ -180,7 +201,9 @@ void es_tape_push(struct es_tape *t, es_backward_fn backward, void *saved, struc
     if (!needed) return;
     ES_ASSERT(t->n_records < MAX_RECORDS && n_in <= MAX_IN);
     struct record *r = &t->record[t->n_records++];
-    *r = (struct record){.backward = backward, .saved = saved, .out = out, .out2 = out2};
+    *r = (struct record){
+        .backward = backward, .saved = saved, .out = out, .out2 = out2, .n_in = n_in, .timed = timed};
+    for (int i = 0; i < n_in; i++) r->in[i] = in[i];
     out->needs_grad = true;
     if (out2) out2->needs_grad = true;
     for (int i = 0; i < n_in; i++)
@@ -226,6 +249,14 @@ void es_tape_add_loss(struct es_tape *t, struct es_tensor *loss) {
     t->loss[t->n_losses++] = loss;
 }
 
+static void run_backward(struct es_tape *t, struct record *r) {
+    double begin_s = r->timed ? es_now_s() : 0;
+    r->backward(t, r->saved);
+    if (!r->timed) return;
+    struct es_tape_event e = {true, es_now_s() - begin_s, r->out, r->out2, r->n_in, r->in};
+    t->profile(t->profile_ctx, &e);
+}
+
 void es_tape_backward(struct es_tape *t, float *grads, const struct es_tape_hooks *hooks) {
     t->grads = grads;
     int n = es_params_count(t->tp.params);
@@ -240,7 +271,7 @@ void es_tape_backward(struct es_tape *t, float *grads, const struct es_tape_hook
     for (int k = t->n_records - 1; k >= 0; k--) {
         struct record *r = &t->record[k];
         bool flows = r->out->grad || (r->out2 && r->out2->grad);
-        if (flows) r->backward(t, r->saved);
+        if (flows) run_backward(t, r);
         es_tape_scratch_reset(t);
         release_grad(t, r->out);
         release_grad(t, r->out2);

@@ -9,20 +9,28 @@
 #include "earshot/log.h"
 #include "earshot/mem.h"
 #include "earshot/timer.h"
+#include "bench_ops.h"
+#include "train_impl.h"
 
 #define SAMPLES 160000
 #define SHORT_FRAMES 40
 
-struct source { /* one leaf of random data, used for every step */
+struct source { /* one leaf of random data, used for every step, or stores */
     const struct es_trainer_params *tp;
     struct es_frontend *mel, *crnn_mel; /* NULL in pre-training: features are given */
     float *wave, *features, *crnn, *labels, *weak;
     uint8_t *mask;
     void *scratch;
     double frontend_s;
+    struct es_dataset *data; /* stores */
+    struct es_plan *plan;
+    struct train_input input;
 };
 
 static void source_free(struct source *s) {
+    train_input_free(&s->input);
+    es_plan_free(&s->plan);
+    es_dataset_close(&s->data);
     es_free(&s->scratch);
     es_free(&s->mask);
     es_free(&s->weak);
@@ -90,8 +98,16 @@ static int give_leaf(void *ctx, int64_t step, int leaf, struct es_leaf_input *ou
     return 0;
 }
 
-static void settings(struct es_trainer_params *tp, const struct es_bench_step_params *p, int ranks) {
+void es_bench_sizes(enum es_phase phase, int batch, int size[ES_N_SETS]) {
     static const int published[3][ES_N_SETS] = {{8, 0, 0, 0, 0}, {12, 10, 10, 20, 20}, {7, 5, 5, 9, 9}};
+    for (int s = 0; s < ES_N_SETS; s++) {
+        size[s] = published[phase][s];
+        if (batch > 0) size[s] = batch / ES_N_SETS + (s < batch % ES_N_SETS);
+        if (batch > 0 && phase == ES_PHASE_PRETRAIN) size[s] = s == 0 ? batch : 0;
+    }
+}
+
+static void settings(struct es_trainer_params *tp, const struct es_bench_step_params *p, int ranks) {
     *tp = (struct es_trainer_params){.phase = p->phase,
                                      .schedule = ES_SCHEDULE_CONSTANT,
                                      .ema_decay = 0.999,
@@ -118,24 +134,31 @@ static void settings(struct es_trainer_params *tp, const struct es_bench_step_pa
                                          .weight_decay = 1e-3,
                                          .n_groups = 2 + tp->net.transformer.depth + 2};
     for (int i = 0; i < tp->optim.n_groups; i++) tp->optim.lr[i] = 1e-5;
-    for (int s = 0; s < ES_N_SETS; s++) {
-        int n = published[p->phase][s];
-        if (p->batch > 0 && p->phase == ES_PHASE_PRETRAIN) n = s == 0 ? p->batch : 0;
-        if (p->batch > 0 && p->phase != ES_PHASE_PRETRAIN)
-            n = p->batch / ES_N_SETS + (s < p->batch % ES_N_SETS);
-        tp->first[s + 1] = tp->first[s] + n;
-    }
+    int size[ES_N_SETS];
+    es_bench_sizes(p->phase, p->batch, size);
+    for (int s = 0; s < ES_N_SETS; s++) tp->first[s + 1] = tp->first[s] + size[s];
     tp->leaf_clips = tp->first[ES_N_SETS];
 }
 
-static double step_flops(const struct es_trainer_params *tp) {
-    double transformer = es_net_flops_transformer(&tp->net, tp->feature_frames);
-    double head = es_net_flops_head(&tp->net, tp->crnn_frames);
-    double clips = (double)tp->leaf_clips * tp->leaves;
-    if (tp->phase == ES_PHASE_PRETRAIN) return clips * 3 * (transformer + head);
-    if (tp->phase == ES_PHASE_STAGE1)
-        return clips * (transformer + 4 * head); /* one frozen pass; teacher 1, student 3 */
-    return clips * 4 * (transformer + head);
+/* From stores: the trainer's parameters follow data and configuration; reading starts when the trainer is there. */
+static int open_stores_all(struct source *s, const struct es_comm *c, const struct es_config *cfg,
+                           struct es_trainer_params *tp, struct es_err *err) {
+    struct es_plan_params pp;
+    ES_TRY(train_open_dataset_all(&s->data, c, cfg, true, true, err));
+    train_plan_params(&pp, cfg, es_dataset_counts(s->data));
+    pp.leaves = es_comm_size(c);
+    ES_TRY(es_err_agree_all(c, es_plan_new(&s->plan, &pp, err), err));
+    train_trainer_params(tp, cfg, s->plan, es_dataset_classes(s->data));
+    tp->leaves = tp->objective.leaves = es_comm_size(c);
+    return es_err_agree_all(c, train_input_shapes(tp, err), err);
+}
+
+static int start_reading_all(struct source *s, const struct es_comm *c, const struct es_config *cfg,
+                             const struct es_trainer_params *tp, struct es_trainer *t, int steps,
+                             struct es_err *err) {
+    s->tp = tp;
+    ES_TRY(es_err_agree_all(c, train_input_new(&s->input, tp, cfg, err), err));
+    return es_err_agree_all(c, train_input_start(&s->input, s->data, s->plan, t, 0, steps, err), err);
 }
 
 static int compare_doubles(const void *a, const void *b) {
@@ -143,7 +166,7 @@ static int compare_doubles(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static double median(double *x, int n) {
+double bench_median(double *x, int n) {
     qsort(x, (size_t)n, sizeof *x, compare_doubles);
     return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
 }
@@ -237,44 +260,67 @@ int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params
     struct es_trainer *t = NULL;
     struct source source = {0};
     struct es_step_report report;
-    double *seconds = NULL, *frontend = NULL;
+    struct bench_ops *ops = NULL;
+    double *seconds = NULL, *frontend = NULL, *wait = NULL; /* [steps] */
+    double *phase = NULL;                                   /* [ES_N_TIMES, steps] */
+    const size_t n = (size_t)p->steps;
     int rc = 0;
     settings(&tp, p, es_comm_size(c));
+    if (p->config) ES_GO(open_stores_all(&source, c, p->config, &tp, err));
     *out = (struct es_bench_step){.ranks = es_comm_size(c),
                                   .threads = es_kernel_threads(),
                                   .batch = tp.leaf_clips,
+                                  .input_exposed_s = (double)NAN,
                                   .verified = (double)NAN};
     ES_GO(es_trainer_new_all(&t, c, &tp, err));
     es_trainer_report(t);
-    rc = source_new(&source, &tp, err);
-    seconds = rc == 0 ? es_alloc((size_t)p->steps, sizeof *seconds, err) : NULL;
-    frontend = seconds ? es_alloc((size_t)p->steps, sizeof *frontend, err) : NULL;
-    if (rc == 0 && !frontend) rc = -ES_EIO;
+    out->trainable = es_params_n_trainable(es_trainer_student(t));
+    out->values = es_params_n_values(es_trainer_student(t));
+    if (p->config) ES_GO(start_reading_all(&source, c, p->config, &tp, t, p->steps + 1, err));
+    rc = p->config ? 0 : source_new(&source, &tp, err);
+    seconds = rc == 0 ? es_alloc(n, sizeof *seconds, err) : NULL;
+    frontend = seconds ? es_alloc(n, sizeof *frontend, err) : NULL;
+    wait = frontend ? es_alloc(n, sizeof *wait, err) : NULL;
+    phase = wait ? es_alloc(n * ES_N_TIMES, sizeof *phase, err) : NULL;
+    if (rc == 0 && !phase) rc = -ES_EIO;
+    if (rc == 0 && p->ops) rc = bench_ops_new(&ops, t, p->steps, err);
     ES_GO(es_err_agree_all(c, rc, err));
     double peak = es_k_peak_gflops(out->threads, 0.3);
     for (int s = -1; s < p->steps; s++) {
         es_comm_barrier_all(c);
+        if (ops) bench_ops_step(ops, s);
         double begin_s = es_now_s();
-        ES_GO(es_trainer_step_all(t, s + 1, tp.leaves, give_leaf, &source, false, &report, err));
+        ES_GO(es_trainer_step_all(t, s + 1, tp.leaves, p->config ? train_input_leaf : give_leaf,
+                                  p->config ? (void *)&source.input : &source, false, &report, err));
         es_comm_barrier_all(c);
         if (s < 0) continue; /* warm-up */
         seconds[s] = es_now_s() - begin_s;
-        frontend[s] = source.frontend_s;
-        for (int k = 0; k < ES_N_TIMES; k++) out->time[k] += report.time_mean[k] / p->steps;
+        frontend[s] = p->config ? source.input.frontend_s : source.frontend_s;
+        wait[s] = source.input.wait_s;
+        for (int k = 0; k < ES_N_TIMES; k++) phase[(size_t)k * n + (size_t)s] = report.time_mean[k];
         es_log(ES_LOG_INFO, "step %d/%d seconds=%.3f", s + 1, p->steps, seconds[s]);
     }
     double peak_after = es_k_peak_gflops(out->threads, 0.3);
     out->peak_gflops_per_s = (peak > peak_after ? peak : peak_after) * out->ranks;
-    double s = median(seconds, p->steps);
+    double s = bench_median(seconds, p->steps);
+    for (int k = 0; k < ES_N_TIMES; k++) out->time[k] = bench_median(phase + (size_t)k * n, p->steps);
     es_comm_bcast_all(c, &s, sizeof s, 0);
     es_comm_bcast_all(c, &out->peak_gflops_per_s, sizeof out->peak_gflops_per_s, 0);
     out->clips_per_s = (double)tp.leaf_clips * tp.leaves / s;
-    out->gemm_gflops_per_s = step_flops(&tp) / s * 1e-9;
+    out->gemm_gflops_per_s = es_trainer_leaf_flops(&tp, &(double){0}) * tp.leaves / s * 1e-9;
     out->mfu = out->gemm_gflops_per_s / out->peak_gflops_per_s;
-    out->frontend_s = median(frontend, p->steps);
+    out->frontend_s = bench_median(frontend, p->steps);
+    if (p->config) out->input_exposed_s = bench_median(wait, p->steps);
     out->peak_rss_bytes = es_comm_max_all(c, es_mem_peak_rss());
+    if (ops) {
+        out->n_ops = bench_ops_rows(ops, &tp, out, p->ops);
+        ES_GO(es_err_agree_all(c, bench_bandwidth(&out->bandwidth, 0.3, err), err));
+    }
     if (p->verify) ES_GO(es_err_agree_all(c, verify(&tp, &out->verified, err), err));
 done:
+    bench_ops_free(&ops);
+    es_free(&phase);
+    es_free(&wait);
     es_free(&frontend);
     es_free(&seconds);
     source_free(&source);

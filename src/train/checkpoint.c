@@ -81,8 +81,9 @@ static int lists_new(struct lists *l, struct es_trainer *t, struct es_err *err) 
     return 0;
 }
 
-int train_save_all(const struct es_comm *c, struct es_trainer *t, const struct train_state *s,
-                   const char *dir, const char *name, struct es_err *err) {
+/* w NULL: file `name`, at once; else checkpoint-last in the background. */
+static int save(const struct es_comm *c, struct es_ckpt_writer *w, struct es_trainer *t,
+                const struct train_state *s, const char *dir, const char *name, struct es_err *err) {
     struct lists l;
     char *text = NULL, path[700];
     struct es_ckpt_meta meta = {.step = s->step,
@@ -90,20 +91,34 @@ int train_save_all(const struct es_comm *c, struct es_trainer *t, const struct t
                                 .config_digest = es_config_digest(s->config),
                                 .store_digest = s->store_digest,
                                 .parameters_digest = es_params_digest(es_trainer_student(t)),
-                                .best_metric = s->best};
+                                .best_metric = s->best,
+                                .n_classes = s->n_classes,
+                                .class_name = s->class_name};
     int rc = lists_new(&l, t, err);
     if (rc == 0) rc = es_config_to_yaml(s->config, &text, err);
     ES_GO(es_err_agree_all(c, rc, err));
     snprintf(path, sizeof path, "%s/%s", dir, name);
-    if (strcmp(name, ES_CKPT_LAST) == 0)
+    if (w)
+        rc = es_ckpt_begin_all(w, c, dir, &l.state, &meta, text, err);
+    else if (strcmp(name, ES_CKPT_LAST) == 0)
         rc = es_ckpt_save_last_all(c, dir, &l.state, &meta, text, err);
     else
         rc = es_ckpt_save_all(c, path, NULL, &l.state, &meta, text, err);
-    if (rc == 0) es_log(ES_LOG_INFO, "checkpoint %s step=%lld", name, (long long)s->step);
+    if (rc == 0 && !w) es_log(ES_LOG_INFO, "checkpoint %s step=%lld", name, (long long)s->step);
 done:
     es_free(&text);
     lists_free(&l);
     return rc;
+}
+
+int train_save_all(const struct es_comm *c, struct es_trainer *t, const struct train_state *s,
+                   const char *dir, const char *name, struct es_err *err) {
+    return save(c, NULL, t, s, dir, name, err);
+}
+
+int train_save_begin_all(const struct es_comm *c, struct es_ckpt_writer *w, struct es_trainer *t,
+                         const struct train_state *s, const char *dir, struct es_err *err) {
+    return save(c, w, t, s, dir, ES_CKPT_LAST, err);
 }
 
 /* Same configuration and data as those the checkpoint was written with? */

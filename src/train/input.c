@@ -3,6 +3,7 @@
 
 #include "earshot/mem.h"
 #include "earshot/model.h"
+#include "earshot/timer.h"
 #include "train_impl.h"
 
 int train_input_shapes(struct es_trainer_params *tp, struct es_err *err) {
@@ -86,7 +87,10 @@ int train_input_leaf(void *ctx, int64_t step, int leaf, struct es_leaf_input *ou
     const struct es_trainer_params *tp = in->tp;
     const struct es_leaf_plan *plan;
     struct es_dataset_leaf *data;
+    double begin_s = es_now_s();
     ES_TRY(es_loader_get(in->loader, &plan, &data, err));
+    double loaded_s = es_now_s();
+    in->wait_s = loaded_s - begin_s;
     ES_ASSERT(plan->leaf == leaf && plan->n == tp->leaf_clips);
     (void)step;
     const struct es_plan_params *pp = es_plan_get_params(in->plan);
@@ -100,6 +104,7 @@ int train_input_leaf(void *ctx, int64_t step, int leaf, struct es_leaf_input *ou
     if (in->crnn_mel)
         ES_TRY(es_frontend_run(in->crnn_mel, plan->n, ES_DATASET_SAMPLES, data->wave, in->crnn, in->scratch,
                                err));
+    in->frontend_s = es_now_s() - loaded_s;
     bool pretrain = tp->phase == ES_PHASE_PRETRAIN;
     *out = (struct es_leaf_input){.crnn = in->crnn, .features = in->features, .augment = &plan->augment};
     out->targets = (struct es_targets){.n = plan->n,

@@ -5,20 +5,17 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "earshot/forward.h"
+#include "earshot/ckpt.h"
 #include "earshot/hash.h"
 #include "earshot/kernels.h"
-#include "earshot/labels.h"
 #include "earshot/log.h"
 #include "earshot/mem.h"
-#include "earshot/model.h"
 #include "earshot/timer.h"
 #include "earshot/train.h"
-#include "earshot/validate.h"
 #include "run_files.h"
 #include "train_impl.h"
 
-#define MAX_STORES 16
+#define MAX_BAD 10 /* bad steps in a row */
 
 struct run {
     const struct es_comm *comm;
@@ -31,19 +28,19 @@ struct run {
     struct es_trainer_params tp;
     struct es_trainer *trainer;
     struct train_input input;
-    struct es_forward *forward;
-    struct es_store *valid[MAX_STORES];
-    int n_valid;
+    struct train_scoring *scoring; /* NULL: no validation */
     struct train_log *log;
     int64_t step, end_step; /* completed; last to do (max_steps or all) */
     double best, begin_s, saved_s;
     int64_t clips_done;
+    struct es_ckpt_writer *writer; /* NULL: checkpoints are written while training waits */
+    int64_t begun_step;            /* of the checkpoint that is being written */
+    double exposed_s;              /* it has held up training so far */
+    int n_bad;                     /* bad steps in a row */
 };
 
 static int make_trainer(struct run *r, struct es_err *err) {
-    struct es_plan_params pp;
-    train_plan_params(&pp, r->cfg, es_dataset_counts(r->data));
-    int rc = es_plan_new(&r->plan, &pp, err);
+    int rc = train_plan_new(&r->plan, r->cfg, r->data, err);
     if (rc == 0) {
         train_trainer_params(&r->tp, r->cfg, r->plan, es_dataset_classes(r->data));
         rc = train_input_shapes(&r->tp, err);
@@ -74,35 +71,65 @@ static int make_dir(const char *dir, struct es_err *err) {
     }
 }
 
-static int open_validation(struct run *r, struct es_err *err) {
-    int n;
-    const char *const *path = es_config_strings(r->cfg, "data.validation_stores", &n);
-    if (n == 0) path = es_config_strings(r->cfg, "data.stores", &n);
-    if (es_config_i64(r->cfg, "train.validate_every") == 0) return 0;
-    for (int i = 0; i < n && i < MAX_STORES; i++) {
-        ES_TRY(es_store_open_all(&r->valid[i], r->comm, path[i], err));
-        r->n_valid++;
-    }
-    int block = es_config_int(r->cfg, "predict.block");
-    struct es_frontend_params mel = es_model_frontend(r->cfg);
-    int rc = es_forward_new(&r->forward, es_trainer_net(r->trainer), es_trainer_student(r->trainer), block,
-                            &mel, err);
-    return es_err_agree_all(r->comm, rc, err);
-}
-
 static struct train_state state_of(struct run *r) {
     return (struct train_state){.step = r->step,
                                 .best = r->best,
                                 .seed = r->tp.seed,
                                 .config = r->cfg,
-                                .store_digest = es_dataset_digest(r->data)};
+                                .store_digest = es_dataset_digest(r->data),
+                                .n_classes = es_dataset_classes(r->data),
+                                .class_name = es_dataset_class_names(r->data)};
 }
 
 static int save(struct run *r, const char *name, struct es_err *err) {
     struct train_state s = state_of(r);
+    double begin_s = es_now_s();
     ES_TRY(train_save_all(r->comm, r->trainer, &s, r->dir, name, err));
     r->saved_s = es_now_s();
+    if (r->log) train_log_checkpoint(r->log, r->step, r->saved_s - begin_s, r->saved_s - begin_s, false);
     return 0;
+}
+
+/* A file that could not be written in mid-run (a full disk) costs nothing but itself: the one before stays, the next may find
+ * room. Only what is written at the end must succeed. */
+static int forgive(struct run *r, int rc, struct es_err *err) {
+    if (rc != -ES_EIO) return rc;
+    es_log(ES_LOG_WARN, "%s; training goes on with the files before", err->msg);
+    es_err_clear(err);
+    r->saved_s = es_now_s();
+    return 0;
+}
+
+/* The end of a background checkpoint, if there is one; waits for it. */
+static int finish_checkpoint(struct run *r, struct es_err *err) {
+    if (!r->writer || !es_ckpt_writing(r->writer)) return 0;
+    double begin_s = es_now_s(), write_s = 0.0;
+    int rc = es_ckpt_finish_all(r->writer, &write_s, err);
+    if (rc < 0) return forgive(r, rc, err);
+    r->saved_s = es_now_s();
+    r->exposed_s += r->saved_s - begin_s;
+    if (r->log) train_log_checkpoint(r->log, r->begun_step, r->exposed_s, write_s, true);
+    es_log(ES_LOG_INFO, "checkpoint " ES_CKPT_LAST " step=%lld exposed_s=%.3f write_s=%.3f",
+           (long long)r->begun_step, r->exposed_s, write_s);
+    return 0;
+}
+
+static int begin_checkpoint(struct run *r, struct es_err *err) {
+    struct train_state s = state_of(r);
+    double begin_s = es_now_s();
+    r->begun_step = r->step;
+    ES_TRY(forgive(r, train_save_begin_all(r->comm, r->writer, r->trainer, &s, r->dir, err), err));
+    r->saved_s = es_now_s();
+    r->exposed_s = r->saved_s - begin_s;
+    return 0;
+}
+
+/* checkpoint-last. last: the run ends here; a background checkpoint that not all ranks have written is dropped for it. */
+static int checkpoint(struct run *r, bool last, bool written, struct es_err *err) {
+    es_watchdog_kick("checkpoint", r->step);
+    if (r->writer && last && !written) es_ckpt_cancel(r->writer);
+    ES_TRY(finish_checkpoint(r, err));
+    return r->writer && !last ? begin_checkpoint(r, err) : save(r, ES_CKPT_LAST, err);
 }
 
 /* Fresh start or resume. Returns 0. */
@@ -123,17 +150,17 @@ static int load(struct run *r, struct es_err *err) {
     return *head ? train_init_head_all(r->comm, r->trainer, head, err) : 0;
 }
 
-static int validate(struct run *r, struct es_validation *v, struct es_err *err) {
-    int n;
-    const int *median = es_config_ints(r->cfg, "evaluate.median_frames", &n);
-    double begin_s = es_now_s();
-    ES_TRY(es_validate_all(r->comm, r->forward, r->valid, r->n_valid, r->phase == ES_PHASE_PRETRAIN,
-                           r->phase == ES_PHASE_PRETRAIN ? NULL : median, v, err));
-    es_log(ES_LOG_INFO, "validation step=%lld clips=%lld psds1=%.4f mpauc=%.4f objective=%.4f seconds=%.1f",
-           (long long)r->step, (long long)v->n_clips, v->psds1, v->mpauc, v->objective, es_now_s() - begin_s);
+/* The student's scores decide which checkpoint is the best. */
+static int validate(struct run *r, struct es_train_summary *summary, struct es_err *err) {
+    struct es_validation v[2];
+    es_watchdog_kick("validate", r->step);
+    ES_TRY(train_scoring_validate_all(r->scoring, r->step, v, err));
     train_log_valid(r->log, r->step - 1, v); /* beside the losses of the step it follows */
-    if (!isnan(v->objective) && (isnan(r->best) || v->objective > r->best)) {
-        r->best = v->objective;
+    summary->psds1 = es_validation_get(&v[0], "psds1");
+    summary->mpauc = es_validation_get(&v[0], "mpauc");
+    summary->objective = v[0].objective;
+    if (!isnan(v[0].objective) && (isnan(r->best) || v[0].objective > r->best)) {
+        r->best = v[0].objective;
         ES_TRY(save(r, "checkpoint-best.h5", err));
     }
     return 0;
@@ -148,6 +175,62 @@ static bool time_to_save(struct run *r) {
     return now || (every > 0 && r->step % every == 0);
 }
 
+/* Names the clips of the leaves that made a step bad, all of them when only the gradient tells. Rank 0's log has them. */
+static void tell_bad_step(struct run *r, const struct es_step_report *report, const char *what) {
+    es_log(ES_LOG_WARN, "%s", what);
+    for (int j = 0; j < report->n_active; j++) {
+        double loss = report->leaf[(int64_t)j * report->leaf_stride + ES_TERM_TOTAL];
+        if (report->bad_leaf >= 0 && !es_trainer_bad_loss(&r->tp, loss)) continue;
+        struct es_leaf_plan leaf;
+        es_plan_leaf(r->plan, r->step, j, &leaf);
+        for (int i = 0, set = 0; i < leaf.n; i++) {
+            while (i >= leaf.first[set + 1]) set++;
+            es_log(ES_LOG_WARN, "bad_step=%lld leaf=%d loss=%g clip=%s", (long long)r->step, j, loss,
+                   es_dataset_name(r->data, set, leaf.clip[i]));
+        }
+    }
+}
+
+/* Nothing was changed by this step. Returns 0 to go on with the next. */
+static int bad_step(struct run *r, const struct es_step_report *report, struct es_err *err) {
+    struct es_err bad = {0};
+    if (report->bad_leaf >= 0)
+        es_err_set(&bad, ES_EDATA,
+                   "step %lld leaf %d: the loss is %g, want a finite number%s; lower the learning rates",
+                   (long long)r->step, report->bad_leaf,
+                   report->leaf[(int64_t)report->bad_leaf * report->leaf_stride + ES_TERM_TOTAL],
+                   r->tp.loss_limit > 0.0 ? " up to train.loss_limit" : "");
+    else
+        es_err_set(
+            &bad, ES_EDATA,
+            "step %lld: the norm of the gradient is %g, want a finite number; lower the learning rates",
+            (long long)r->step, report->gradient_norm);
+    bool rewind = es_config_is(r->cfg, "train.on_bad_step", "rewind"),
+         stop = es_config_is(r->cfg, "train.on_bad_step", "stop");
+    char what[sizeof bad.msg + 80];
+    snprintf(what, sizeof what, "%s%s", bad.msg,
+             stop     ? ""
+             : rewind ? "; going back to the last checkpoint, without the steps since"
+                      : "; this step is left out");
+    tell_bad_step(r, report, what);
+    if (stop || ++r->n_bad > MAX_BAD) {
+        *err = bad;
+        return -ES_EDATA;
+    }
+    if (!rewind) return 0;
+    ES_TRY(finish_checkpoint(r, err));
+    struct train_state s = state_of(r);
+    ES_TRY(train_resume_all(r->comm, r->trainer, &s, r->dir, "auto", err));
+    if (s.step == 0) {
+        *err = bad;
+        snprintf(err->hint, sizeof err->hint, "train.on_bad_step: there is no checkpoint to go back to");
+        return -ES_EDATA;
+    }
+    r->best = s.best;
+    es_log(ES_LOG_WARN, "rewound to step=%lld, next step=%lld", (long long)s.step, (long long)r->step + 1);
+    return 0;
+}
+
 static int steps(struct run *r, struct es_train_summary *summary, struct es_err *err) {
     int64_t epoch_steps = es_plan_epoch_steps(r->plan),
             every = es_config_i64(r->cfg, "train.validate_every") * epoch_steps;
@@ -159,6 +242,10 @@ static int steps(struct run *r, struct es_train_summary *summary, struct es_err 
         es_watchdog_kick("step", r->step);
         ES_TRY(es_trainer_step_all(r->trainer, r->step, es_plan_n_active(r->plan, r->step), train_input_leaf,
                                    &r->input, true, &report, err));
+        if (report.bad)
+            ES_TRY(bad_step(r, &report, err));
+        else
+            r->n_bad = 0;
         r->clips_done += (int64_t)report.n_active * r->tp.leaf_clips;
         train_log_step(r->log, r->step, &report, &r->tp);
         r->step++;
@@ -170,21 +257,22 @@ static int steps(struct run *r, struct es_train_summary *summary, struct es_err 
         es_progress_update(&progress, r->step, r->tp.total_steps, "steps", extra);
         if (r->step == first + 1) allocations = es_mem_allocations();
         bool last = r->step == r->tp.total_steps;
-        if (r->forward && every > 0 && (r->step % every == 0 || last)) {
-            struct es_validation v;
-            es_watchdog_kick("validate", r->step);
-            ES_TRY(validate(r, &v, err));
-            summary->psds1 = v.psds1;
-            summary->mpauc = v.mpauc;
-            summary->objective = v.objective;
+        if (r->scoring && (r->step % every == 0 || last)) ES_TRY(validate(r, summary, err));
+        bool ending = report.stop || r->step == r->end_step, saving = ending || time_to_save(r);
+        /* rows before the checkpoint: a run that goes on from it after a crash finds all of them. The vote: the background
+         * checkpoint is not yet written */
+        bool writing = r->writer && es_ckpt_writing(r->writer);
+        int busy = train_log_flush_all(r->comm, r->log, saving, writing && !es_ckpt_written(r->writer), err);
+        if (busy < 0) {
+            if (ending) return busy;
+            ES_TRY(forgive(r, busy, err));
+            continue;
         }
-        bool saving = report.stop || r->step == r->end_step || time_to_save(r);
-        /* rows before the checkpoint: a run that goes on from it after a crash finds all of them */
-        ES_TRY(train_log_flush_all(r->comm, r->log, saving, err));
         if (saving) {
-            es_watchdog_kick("checkpoint", r->step);
-            ES_TRY(save(r, "checkpoint-last.h5", err));
+            ES_TRY(checkpoint(r, ending, !busy, err));
             saved = r->step;
+        } else if (!busy) {
+            ES_TRY(finish_checkpoint(r, err));
         }
         if (report.stop && r->step < r->end_step) {
             es_progress_end(&progress);
@@ -200,10 +288,10 @@ static int steps(struct run *r, struct es_train_summary *summary, struct es_err 
 }
 
 static void close_run(struct run *r) {
+    es_ckpt_writer_free(&r->writer);
     train_input_free(&r->input);
     train_log_close(&r->log);
-    es_forward_free(&r->forward);
-    for (int i = 0; i < r->n_valid; i++) es_store_close(&r->valid[i]);
+    train_scoring_close(&r->scoring);
     es_trainer_free_all(&r->trainer);
     es_plan_free(&r->plan);
     es_dataset_close(&r->data);
@@ -217,13 +305,16 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
     int rc = 0;
     *summary = (struct es_train_summary){
         .psds1 = (double)NAN, .mpauc = (double)NAN, .objective = (double)NAN, .loss = (double)NAN};
+    es_validation_init(&summary->test[0], ES_VALID_TEST);
+    es_validation_init(&summary->test[1], ES_VALID_TEST);
     ES_GO(es_config_require(cfg, "run.dir", err));
     snprintf(r.dir, sizeof r.dir, "%s", es_config_string(cfg, "run.dir"));
-    ES_GO(train_open_dataset_all(&r.data, c, cfg, true, err));
+    bool dry = es_config_bool(cfg, "train.memory_plan_only");
+    ES_GO(train_open_dataset_all(&r.data, c, cfg, true, !dry, err));
     ES_GO(make_trainer(&r, err));
     summary->total_steps = r.tp.total_steps;
     summary->parameters = es_params_elements(es_trainer_student(r.trainer), false);
-    if (options->check || es_config_bool(cfg, "train.memory_plan_only")) goto done;
+    if (dry) goto done;
     ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? make_dir(r.dir, err) : 0, err));
     ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? train_open_log(r.dir, err) : 0, err));
     ES_GO(load(&r, err)); /* may refuse this configuration: only then it replaces the one in the folder */
@@ -244,15 +335,27 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
                (long long)r.end_step);
         goto done;
     }
-    ES_GO(open_validation(&r, err));
+    if (es_config_i64(cfg, "train.validate_every") > 0)
+        ES_GO(train_scoring_open_all(&r.scoring, c, cfg, r.trainer, err));
     ES_GO(es_err_agree_all(c, train_input_new(&r.input, &r.tp, cfg, err), err));
     ES_GO(es_err_agree_all(c, train_input_start(&r.input, r.data, r.plan, r.trainer, r.step, r.end_step, err),
                            err));
     ES_GO(train_log_open_all(c, &r.log, cfg, r.dir, r.step, &r.tp, err));
+    if (es_config_bool(cfg, "checkpoint.background"))
+        ES_GO(es_err_agree_all(c, es_ckpt_writer_new(&r.writer, err), err));
     rc = steps(&r, summary, err);
+    if (rc < 0) { /* all ranks have agreed: what was begun need not be lost */
+        struct es_err second = {0};
+        es_watchdog_kick("checkpoint", r.step);
+        finish_checkpoint(&r, &second);
+    }
     if (rc >= 0) {
-        int flushed = train_log_flush_all(c, r.log, true, err);
+        int flushed = train_log_flush_all(c, r.log, true, 0, err);
         if (flushed < 0) rc = flushed;
+    }
+    if (rc == 0 && r.scoring && r.step == r.tp.total_steps && es_config_bool(cfg, "train.test")) {
+        es_watchdog_kick("test", r.step);
+        rc = train_scoring_test_all(r.scoring, r.dir, summary->test, err);
     }
     summary->step = r.step;
     summary->wall_s = es_now_s() - r.begin_s;

@@ -18,6 +18,14 @@ void es_mix_rows(const struct es_mix_call *call, float *x, int64_t row_n, float 
     }
 }
 
+/* The same with every share 1: labels of both clips, not yet at most 1. */
+static void add_rows(const struct es_mix_call *call, float *x, int64_t row_n, float *scratch) {
+    float *rows = x + call->first * row_n;
+    memcpy(scratch, rows, (size_t)call->n * (size_t)row_n * sizeof(float));
+    for (int i = 0; i < call->n; i++)
+        for (int64_t k = 0; k < row_n; k++) rows[i * row_n + k] += scratch[call->perm[i] * row_n + k];
+}
+
 static void clamp01(float *x, int64_t n) {
     for (int64_t i = 0; i < n; i++) x[i] = x[i] < 0.0f ? 0.0f : x[i] > 1.0f ? 1.0f : x[i];
 }
@@ -58,7 +66,7 @@ void es_objective_mix_targets(const struct es_objective_params *op, struct es_ta
         /* strong labels of the strong sets, weak ones of the weak set: nothing else is a target */
         float *labels = call->first < x->first[ES_SET_W] ? x->labels : x->weak;
         int64_t n = labels == x->weak ? K : row;
-        es_mix_rows(call, labels, n, scratch);
+        (op->mixup_hard ? add_rows : es_mix_rows)(call, labels, n, scratch);
         clamp01(labels + call->first * n, call->n * n);
         if (x->pseudo) es_mix_rows(call, x->pseudo, row, scratch);
     }

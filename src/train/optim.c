@@ -8,6 +8,7 @@
 
 struct piece { /* of one parameter inside one segment */
     int segment, group;
+    bool flat;                     /* at most one dimension */
     int64_t in_segment, offset, n; /* offset in the parameter vector */
 };
 
@@ -27,6 +28,12 @@ double es_schedule_factor(enum es_schedule kind, int64_t step, int64_t warmup, i
     double progress = (double)(step - warmup) / (double)(rest > 1 ? rest : 1);
     double f = 0.5 * (1.0 + cos(3.14159265358979323846 * progress));
     return f > 0.0 ? f : 0.0;
+}
+
+double es_optim_lr(const struct es_optim_params *op, int group, int64_t t, double factor) {
+    if (op->line_steps == 0 || group != op->line_group) return op->lr[group] * factor;
+    double part = t < op->line_steps ? (double)t / (double)op->line_steps : 1.0;
+    return op->lr[group] + (op->line_end_lr - op->lr[group]) * part;
 }
 
 double es_ema_alpha(int64_t step, double decay) {
@@ -55,7 +62,8 @@ int es_optim_new(struct es_optim **o, const struct es_optim_params *op, struct e
             int64_t p_end = p->offset + p->n, s_end = seg.offset + seg.n, hi = p_end < s_end ? p_end : s_end;
             if (lo >= hi) continue;
             ES_ASSERT(p->group >= 0 && p->group < op->n_groups && (*o)->n_pieces < n_params + n_segments);
-            (*o)->piece[(*o)->n_pieces++] = (struct piece){s, p->group, lo - seg.offset, lo, hi - lo};
+            (*o)->piece[(*o)->n_pieces++] =
+                (struct piece){s, p->group, p->ndim <= 1, lo - seg.offset, lo, hi - lo};
         }
     }
     (*o)->m = es_alloc((size_t)(*o)->n, sizeof(float), err);
@@ -82,11 +90,12 @@ void es_optim_step(struct es_optim *o, struct es_params *params, struct es_reduc
         const struct piece *q = &o->piece[i];
         const float *g = es_reducer_segment(r, q->segment).sum + q->in_segment;
         int64_t at = o->first[q->segment] + q->in_segment;
-        struct es_adamw a = {.lr = o->op.lr[q->group] * factor,
+        struct es_adamw a = {.lr = es_optim_lr(&o->op, q->group, t, factor),
                              .beta1 = o->op.beta1,
                              .beta2 = o->op.beta2,
                              .eps = o->op.eps,
-                             .weight_decay = o->op.weight_decay,
+                             .weight_decay =
+                                 q->flat && o->op.apart_1d ? o->op.weight_decay_1d : o->op.weight_decay,
                              .step = t + 1,
                              .decoupled = o->op.decoupled,
                              .grad_scale = grad_scale};

@@ -14,13 +14,10 @@ enum es_phase train_phase(const struct es_config *cfg) {
 
 static void augmentations(struct es_augment_params *a, const struct es_config *cfg, enum es_phase phase) {
     struct es_net_config net;
-    int n;
     bool pretrain = phase == ES_PHASE_PRETRAIN;
     es_net_config_from(&net, cfg, 0);
-    (void)es_config_strings(cfg, "augment.dir_files", &n);
     const int *bands = es_config_ints(cfg, "augment.filter_bands", &(int){0});
-    *a = (struct es_augment_params){.n_dir = n,
-                                    .dir_p = es_config_double(cfg, "augment.dir"),
+    *a = (struct es_augment_params){.dir_p = es_config_double(cfg, "augment.dir"),
                                     .gain_db = es_config_int(cfg, "augment.gain_db"),
                                     .shift = es_config_double(cfg, "augment.frame_shift") > 0,
                                     .mask = es_config_bool(cfg, "augment.time_mask"),
@@ -51,7 +48,7 @@ static void augmentations(struct es_augment_params *a, const struct es_config *c
     a->warp_maestro = phase == ES_PHASE_STAGE2 && es_config_bool(cfg, "augment.freq_warp_maestro");
 }
 
-/* n_clips [ES_N_SETS]: what the stores hold. */
+/* n_clips [ES_N_SETS]: what the stores hold. Without the impulse responses and weights that train_plan_new asks the dataset for. */
 void train_plan_params(struct es_plan_params *pp, const struct es_config *cfg, const int64_t *n_clips) {
     bool pretrain = train_phase(cfg) == ES_PHASE_PRETRAIN;
     *pp = (struct es_plan_params){.seed = (uint64_t)es_config_i64(cfg, "run.seed"),
@@ -72,9 +69,7 @@ void train_plan_params(struct es_plan_params *pp, const struct es_config *cfg, c
     if (pretrain) {
         pp->size[0] = es_config_int(cfg, "pretrain.batch");
         pp->wavmix_set[0] = true;
-        int64_t limit = es_config_i64(cfg, "pretrain.epoch_clips"), leaf = (int64_t)pp->size[0] * pp->leaves;
-        int64_t steps = (limit + leaf - 1) / leaf;
-        if (pp->epoch_steps == 0 || steps < pp->epoch_steps) pp->epoch_steps = steps;
+        pp->epoch_leaves = (es_config_i64(cfg, "pretrain.epoch_clips") + pp->size[0] - 1) / pp->size[0];
         return;
     }
     int n;
@@ -110,6 +105,7 @@ static void objective(struct es_objective_params *o, const struct es_config *cfg
     o->ssl_clips = (enum es_ssl_clips)choice(cfg, "loss.ssl_clips", clips, ES_N_SSL_CLIPS);
     o->pseudo_classes =
         (enum es_pseudo_classes)choice(cfg, "loss.pseudo_classes", classes, ES_N_PSEUDO_CLASSES);
+    o->mixup_hard = es_config_is(cfg, "augment.mixup_labels", "hard");
     o->no_desed_alias = !es_config_bool(cfg, "data.desed_alias");
     o->ssl_no_class_mask = es_config_bool(cfg, "loss.ssl_no_class_mask");
     o->exclude_maestro_weak_ssl = es_config_bool(cfg, "loss.exclude_maestro_weak_ssl");
@@ -133,6 +129,13 @@ static void optimizer(struct es_optim_params *o, const struct es_config *cfg, en
     bool pretrain = phase == ES_PHASE_PRETRAIN;
     o->lr[0] = pretrain ? 0.0 : es_config_double(cfg, "optimizer.cnn_lr");
     o->lr[1] = es_config_double(cfg, pretrain ? "optimizer.head_lr" : "optimizer.rnn_lr");
+    if (pretrain) {
+        o->apart_1d = o->decoupled;
+        if (o->apart_1d) o->weight_decay_1d = es_config_is(cfg, "quirks.adamw_1d", "published") ? 0.01 : 0.0;
+        o->line_group = 1;
+        o->line_steps = es_config_i64(cfg, "schedule.head_steps");
+        o->line_end_lr = es_config_double(cfg, "schedule.head_end_lr");
+    }
     o->n_groups = 2 + es_config_int(cfg, "model.depth") + 2;
     double lr = es_config_double(cfg, "optimizer.transformer_lr"),
            decay = es_config_double(cfg, "optimizer.layer_decay");
@@ -149,6 +152,7 @@ void train_trainer_params(struct es_trainer_params *tp, const struct es_config *
                                      .total_steps =
                                          es_config_i64(cfg, "train.epochs") * es_plan_epoch_steps(plan),
                                      .clip_norm = es_config_double(cfg, "train.clip_norm"),
+                                     .loss_limit = es_config_double(cfg, "train.loss_limit"),
                                      .leaves = pp->leaves,
                                      .frozen_block = 1,
                                      .shift_range = es_config_double(cfg, "augment.frame_shift"),
@@ -172,9 +176,10 @@ void train_trainer_params(struct es_trainer_params *tp, const struct es_config *
     if (phase == ES_PHASE_STAGE1) tp->frozen_block = es_config_int(cfg, "train.frozen_block");
 }
 
-/* Everything that only reads: the stores of a run, with pseudo-labels where it learns from them. */
+/* Everything that only reads: the stores of a run (stage: from copies in data.stage_dir), with pseudo-labels where it learns from
+ * them. */
 int train_open_dataset_all(struct es_dataset **d, const struct es_comm *c, const struct es_config *cfg,
-                           bool pseudo, struct es_err *err) {
+                           bool pseudo, bool stage, struct es_err *err) {
     bool pretrain = train_phase(cfg) == ES_PHASE_PRETRAIN;
     struct es_dataset_params dp = {.pretrain = pretrain,
                                    .no_desed_alias = !pretrain && !es_config_bool(cfg, "data.desed_alias"),
@@ -190,6 +195,7 @@ int train_open_dataset_all(struct es_dataset **d, const struct es_comm *c, const
     ES_TRY(es_config_require(cfg, "data.stores", err));
     dp.store = es_config_strings(cfg, "data.stores", &dp.n_stores);
     dp.exclude = es_config_strings(cfg, "data.exclude", &dp.n_exclude);
+    if (stage) dp.stage_dir = es_config_string(cfg, "data.stage_dir");
     dp.n_frames = es_config_int(cfg, pretrain ? "pretrain.frames" : "model.n_frames");
     const char *teacher = pretrain ? es_config_string(cfg, "pretrain.pseudo") : "";
     bool distil = !pseudo    ? false
@@ -207,21 +213,37 @@ int train_open_dataset_all(struct es_dataset **d, const struct es_comm *c, const
         ES_TRY(es_config_require(cfg, "augment.dir_files", err));
         dp.dir = es_config_strings(cfg, "augment.dir_files", &dp.n_dir);
     }
-    return es_dataset_open_all(d, c, &dp, err);
+    ES_TRY(es_dataset_open_all(d, c, &dp, err));
+    int classes = pretrain ? es_config_int(cfg, "pretrain.classes") : 0;
+    if (classes == 0 || classes == es_dataset_classes(*d)) return 0;
+    int rc = es_err_set(
+        err, ES_EDATA,
+        "%s: /classes: got %d, want the %d of pretrain.classes; prepare with the list of that many",
+        dp.store[0], es_dataset_classes(*d), classes);
+    es_dataset_close(d);
+    return rc;
+}
+
+int train_plan_new(struct es_plan **p, const struct es_config *cfg, struct es_dataset *d,
+                   struct es_err *err) {
+    struct es_plan_params pp;
+    train_plan_params(&pp, cfg, es_dataset_counts(d));
+    pp.augment.n_dir = es_dataset_responses(d);
+    if (train_phase(cfg) == ES_PHASE_PRETRAIN && es_config_is(cfg, "pretrain.sampler", "balanced"))
+        ES_TRY(es_dataset_balance(d, &pp.weight, err));
+    return es_plan_new(p, &pp, err);
 }
 
 int es_train_plan_open_all(struct es_train_plan *p, const struct es_comm *c, const struct es_config *cfg,
                            struct es_err *err) {
-    struct es_plan_params pp;
     *p = (struct es_train_plan){0};
-    ES_TRY(train_open_dataset_all(&p->data, c, cfg, false, err));
-    train_plan_params(&pp, cfg, es_dataset_counts(p->data));
-    int rc = es_err_agree_all(c, es_plan_new(&p->plan, &pp, err), err);
+    ES_TRY(train_open_dataset_all(&p->data, c, cfg, false, false, err));
+    int rc = es_err_agree_all(c, train_plan_new(&p->plan, cfg, p->data, err), err);
     if (rc < 0) {
         es_train_plan_close(p);
         return rc;
     }
-    p->leaves = pp.leaves;
+    p->leaves = es_plan_get_params(p->plan)->leaves;
     p->total_steps = es_config_i64(cfg, "train.epochs") * es_plan_epoch_steps(p->plan);
     return 0;
 }

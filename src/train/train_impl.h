@@ -11,10 +11,11 @@
 /* settings.c: from the configuration */
 enum es_phase train_phase(const struct es_config *cfg);
 void train_plan_params(struct es_plan_params *pp, const struct es_config *cfg, const int64_t *n_clips);
+int train_plan_new(struct es_plan **p, const struct es_config *cfg, struct es_dataset *d, struct es_err *err);
 void train_trainer_params(struct es_trainer_params *tp, const struct es_config *cfg,
                           const struct es_plan *plan, int pretrain_classes);
 int train_open_dataset_all(struct es_dataset **d, const struct es_comm *c, const struct es_config *cfg,
-                           bool pseudo, struct es_err *err);
+                           bool pseudo, bool stage, struct es_err *err);
 
 /* mels.c: before the teacher of stage 2 sees the leaf (in other phases: before anything else), and after; both change it in
  * place. scratch: as many floats as the leaf's larger mel, in all three. */
@@ -23,6 +24,26 @@ void train_augment_after(const struct es_trainer_params *tp, struct es_leaf_inpu
 /* The CRNN's mel through ES_FILTER_CRNN or ES_FILTER_TEACHER: in scratch, or the mel itself. */
 const float *train_augment_filtered(const struct es_trainer_params *tp, const struct es_leaf_input *in,
                                     int filter, float *scratch);
+
+/* trainer.c: features [n,1,F,T] on a tape */
+struct es_tensor *train_feature_input(const struct es_trainer_params *tp, struct es_tape *tape,
+                                      float *features, int64_t n);
+
+/* frozen.c: the frozen transformer of stage 1, in fixed blocks of clips, so that the shapes of its GEMMs depend neither on
+ * the leaf nor on who computes. In every round (the i-th leaf of every rank) owners call _run, which gives blocks away, computes
+ * the rest and collects; ranks without a leaf in this round call _receive and _help. tp, c and net must outlive it. */
+struct train_frozen;
+int train_frozen_new(struct train_frozen **f, const struct es_trainer_params *tp, const struct es_comm *c,
+                     const struct es_net *net, int tree_leaves, struct es_err *err);
+void train_frozen_free(struct train_frozen **f);
+/* Who owns, who helps in round `round` of a step. false: nobody has a leaf left. */
+bool train_frozen_round(struct train_frozen *f, int n_active, int round);
+/* features [leaf_clips,1,F,T]; NULL: the leaf could not be read, and the helpers, who do not know, get what lies in memory. */
+void train_frozen_run(struct train_frozen *f, struct es_tape *tape, float *features);
+void train_frozen_receive(struct train_frozen *f);
+void train_frozen_help(struct train_frozen *f, struct es_tape *tape, struct es_reducer *reducer);
+/* The embeddings that _run left [leaf_clips, n_frames, width]. */
+struct es_tensor *train_frozen_input(const struct train_frozen *f, struct es_tape *tape);
 
 /* input.c: leaves for the trainer */
 struct train_input {
@@ -35,6 +56,7 @@ struct train_input {
     struct es_trainer *trainer;
     int64_t first_step, end_step, next_step;
     int next_index;
+    double wait_s, frontend_s; /* of the last leaf: until the loader had it; frontends */
 };
 int train_input_shapes(struct es_trainer_params *tp, struct es_err *err); /* frames of the mels of 10 s */
 int train_input_new(struct train_input *in, const struct es_trainer_params *tp, const struct es_config *cfg,

@@ -29,15 +29,6 @@ struct rank_header { /* what every rank adds to the record exchange */
     double time[ES_N_TIMES];
 };
 
-/* Stage 1: who computes the blocks of the frozen transformer in round i, the i-th leaf of every rank. Ranks that own a leaf
- * in this round stand first in `order`; rank at position p serves owner order[p % n_owners] as its member p / n_owners (0: the
- * owner itself), and computes every block whose number is its member's modulo the members there are. */
-struct share {
-    int *order, *leaves_of; /* [P] */
-    int n_owners, position;
-    float *features; /* of blocks that were sent here, at their places in the leaf; NULL with one rank */
-};
-
 struct es_trainer {
     struct es_trainer_params tp;
     int tree_leaves; /* of reducer and records: more than tp.leaves when there are more ranks (stage 1) */
@@ -50,8 +41,8 @@ struct es_trainer {
     struct es_leafgather *gather;
     int record_n;
     float *grads; /* of the current leaf */
-    float *crnn_log, *mix_scratch, *frozen_z;
-    struct share share; /* stage 1 */
+    float *crnn_log, *mix_scratch;
+    struct train_frozen *frozen; /* stage 1 with a transformer */
     float *teacher_strong, *teacher_weak;
     float *clip_labels; /* pre-training with clip outputs [n,K] */
     int64_t leaves_done;
@@ -93,11 +84,10 @@ static struct es_tensor *crnn_input(struct es_trainer *t, struct es_tape *tape,
     return es_tape_input(tape, "crnn_log", 4, (int64_t[]){in->targets.n, 1, T, F}, t->crnn_log, false);
 }
 
-static struct es_tensor *feature_input(struct es_trainer *t, struct es_tape *tape, float *features,
-                                       int64_t n) {
-    const struct es_transformer_config *tc = &t->tp.net.transformer;
-    return es_tape_input(tape, "features", 4, (int64_t[]){n, 1, tc->n_mels, t->tp.feature_frames}, features,
-                         false);
+struct es_tensor *train_feature_input(const struct es_trainer_params *tp, struct es_tape *tape,
+                                      float *features, int64_t n) {
+    int64_t shape[4] = {n, 1, tp->net.transformer.n_mels, tp->feature_frames};
+    return es_tape_input(tape, "features", 4, shape, features, false);
 }
 
 /* Teacher's predictions, copied out of its tape. */
@@ -107,7 +97,7 @@ static void run_teacher(struct es_trainer *t, struct workspace *w, struct es_lea
     bool all = t->tp.objective.ssl_no_class_mask, dry = es_tape_dry(tape);
     struct es_tensor *x = crnn_input(t, tape, in, t->tp.phase == ES_PHASE_STAGE1 ? ES_FILTER_TEACHER : -1);
     if (!z && !t->tp.net.alone)
-        z = es_net_embed(t->net, tape, feature_input(t, tape, in->features, in->targets.n));
+        z = es_net_embed(t->net, tape, train_feature_input(&t->tp, tape, in->features, in->targets.n));
     struct outputs o = {0};
     es_net_sed(t->net, tape, x, z, &o.logits, &o.attention);
     if (z) es_tape_drop(tape, z);
@@ -123,112 +113,19 @@ static void run_teacher(struct es_trainer *t, struct workspace *w, struct es_lea
     es_tape_drop(tape, o.attention);
 }
 
-/* Round `round` of a step: who owns, who helps. */
-static void share_round(struct es_trainer *t, int n_active, int round) {
-    struct share *s = &t->share;
-    int size = es_comm_size(t->comm), n = 0;
-    memset(s->leaves_of, 0, (size_t)size * sizeof *s->leaves_of);
-    for (int j = 0; j < n_active; j++) s->leaves_of[es_reducer_rank_of_leaf(t->tree_leaves, size, j)]++;
-    for (int r = 0; r < size; r++)
-        if (s->leaves_of[r] > round) s->order[n++] = r;
-    s->n_owners = n;
-    for (int r = 0; r < size; r++)
-        if (s->leaves_of[r] <= round) s->order[n++] = r;
-    for (int p = 0; p < size; p++)
-        if (s->order[p] == es_comm_rank(t->comm)) s->position = p;
-}
-
-static int share_members(const struct es_trainer *t) {
-    const struct share *s = &t->share;
-    return (es_comm_size(t->comm) - 1 - s->position % s->n_owners) / s->n_owners + 1;
-}
-
-static int share_rank(const struct es_trainer *t, int member) {
-    const struct share *s = &t->share;
-    return s->order[s->position % s->n_owners + member * s->n_owners];
-}
-
-struct block { /* of clips; where its features and embeddings lie in those of the leaf, and their lengths */
-    int n;
-    int64_t features, n_features, z, n_z;
-};
-
-static int n_blocks(const struct es_trainer *t) {
-    return (t->tp.leaf_clips + t->tp.frozen_block - 1) / t->tp.frozen_block;
-}
-
-static struct block block_at(const struct es_trainer *t, int b) {
-    const struct es_trainer_params *tp = &t->tp;
-    int64_t row = (int64_t)tp->net.transformer.n_mels * tp->feature_frames;
-    int64_t out_row = (int64_t)tp->net.n_frames * es_net_embed_width(t->net);
-    int first = b * tp->frozen_block, rest = tp->leaf_clips - first;
-    int n = rest < tp->frozen_block ? rest : tp->frozen_block;
-    return (struct block){n, first * row, n * row, first * out_row, n * out_row};
-}
-
-static void compute_block(struct es_trainer *t, struct workspace *w, const struct block *k, float *features) {
-    bool dry = es_tape_dry(w->frozen);
-    es_tape_reset(w->frozen, 0, 0);
-    struct es_tensor *z = es_net_embed(
-        t->net, w->frozen, feature_input(t, w->frozen, dry ? NULL : features + k->features, k->n));
-    if (!dry) memcpy(t->frozen_z + k->z, z->data, (size_t)k->n_z * sizeof(float));
-    es_tape_drop(w->frozen, z);
-}
-
-/* Embeddings of the frozen transformer, in fixed blocks of clips, so that the shapes of its GEMMs depend neither on the leaf
- * nor on who computes: the owner gives blocks away first, computes its own, then collects. features NULL: the leaf could not
- * be read; the helpers, who do not know, get what lies in memory. */
-static void run_frozen(struct es_trainer *t, struct workspace *w, float *features) {
-    bool dry = es_tape_dry(w->frozen);
-    int members = dry ? 1 : share_members(t);
-    float *given = features ? features : t->share.features;
-    for (int b = 0; b < n_blocks(t); b++) {
-        struct block k = block_at(t, b);
-        if (b % members > 0)
-            es_comm_send(t->comm, given + k.features, (size_t)k.n_features * sizeof(float),
-                         share_rank(t, b % members), b);
-    }
-    for (int b = 0; b < n_blocks(t); b += members) {
-        struct block k = block_at(t, b);
-        if (features || dry) compute_block(t, w, &k, features);
-    }
-    for (int b = 0; b < n_blocks(t); b++) {
-        struct block k = block_at(t, b);
-        if (b % members > 0)
-            es_comm_recv(t->comm, t->frozen_z + k.z, (size_t)k.n_z * sizeof(float),
-                         share_rank(t, b % members), b);
-    }
-}
-
-/* The other side. Everything is received before anything is computed, and computed before anything is sent, because the
- * owner's sends and receives wait. */
+/* Computes blocks of another rank's leaf. */
 static void help_frozen(struct es_trainer *t) {
-    int members = share_members(t), member = t->share.position / t->share.n_owners, owner = share_rank(t, 0);
-    float *features = t->share.features;
-    for (int b = member; b < n_blocks(t); b += members) {
-        struct block k = block_at(t, b);
-        es_comm_recv(t->comm, features + k.features, (size_t)k.n_features * sizeof(float), owner, b);
-    }
+    train_frozen_receive(t->frozen);
     lap(t, ES_TIME_INPUT);
     es_tape_reset(t->ws.student, 0, 0); /* its memory is the frozen transformer's too */
     es_tape_reset(t->ws.teacher, 0, 0);
-    for (int b = member; b < n_blocks(t); b += members) {
-        struct block k = block_at(t, b);
-        compute_block(t, &t->ws, &k, features);
-        es_reducer_poll(t->reducer);
-    }
-    for (int b = member; b < n_blocks(t); b += members) {
-        struct block k = block_at(t, b);
-        es_comm_send(t->comm, t->frozen_z + k.z, (size_t)k.n_z * sizeof(float), owner, b);
-    }
+    train_frozen_help(t->frozen, t->ws.frozen, t->reducer);
     lap(t, ES_TIME_FORWARD);
 }
 
-/* What run_frozen left, NULL without a transformer. */
-static struct es_tensor *frozen_input(struct es_trainer *t, struct es_tape *tape, int64_t n) {
-    if (t->tp.net.alone) return NULL;
-    int64_t shape[3] = {n, t->tp.net.n_frames, es_net_embed_width(t->net)};
-    return es_tape_input(tape, "embeddings", 3, shape, t->frozen_z, false);
+/* What the frozen transformer left, NULL without one. */
+static struct es_tensor *frozen_input(struct es_trainer *t, struct es_tape *tape) {
+    return t->frozen ? train_frozen_input(t->frozen, tape) : NULL;
 }
 
 static void run_stage(struct es_trainer *t, struct workspace *w, struct es_leaf_input *in, int64_t step,
@@ -244,11 +141,11 @@ static void run_stage(struct es_trainer *t, struct workspace *w, struct es_leaf_
     if (tp->phase == ES_PHASE_STAGE1) {
         if (!dry) train_augment_after(tp, in, t->mix_scratch);
         lap(t, ES_TIME_AUGMENT);
-        if (!tp->net.alone) run_frozen(t, w, in->features);
+        if (t->frozen) train_frozen_run(t->frozen, w->frozen, in->features);
         lap(t, ES_TIME_FORWARD);
-        run_teacher(t, w, in, frozen_input(t, w->teacher, in->targets.n));
+        run_teacher(t, w, in, frozen_input(t, w->teacher));
         lap(t, ES_TIME_TEACHER);
-        z = frozen_input(t, w->student, in->targets.n);
+        z = frozen_input(t, w->student);
     } else {
         lap(t, ES_TIME_AUGMENT);
         run_teacher(t, w, in, NULL);
@@ -258,7 +155,8 @@ static void run_stage(struct es_trainer *t, struct workspace *w, struct es_leaf_
     }
     struct es_tensor *x = crnn_input(t, w->student, in, ES_FILTER_CRNN);
     if (!z && !tp->net.alone)
-        z = es_net_embed(t->net, w->student, feature_input(t, w->student, in->features, in->targets.n));
+        z = es_net_embed(t->net, w->student,
+                         train_feature_input(&t->tp, w->student, in->features, in->targets.n));
     struct outputs o = {0};
     es_net_sed(t->net, w->student, x, z, &o.logits, &o.attention);
     heads(w->student, &o, tp->net.mask_fill, in->targets.mask, true, es_objective_all_classes(op));
@@ -307,7 +205,7 @@ static void run_pretrain(struct es_trainer *t, struct workspace *w, struct es_le
     }
     lap(t, ES_TIME_AUGMENT);
     struct es_head_out o;
-    struct es_tensor *x = feature_input(t, w->student, in->features, in->targets.n);
+    struct es_tensor *x = train_feature_input(&t->tp, w->student, in->features, in->targets.n);
     es_net_head(t->net, w->student, es_net_transformer(t->net, w->student, x), clip, &o);
     *terms = (struct es_objective_terms){0};
     if (lambda < 1.0)
@@ -423,15 +321,7 @@ static int allocate(struct es_trainer *t, struct es_err *err) {
     t->teacher_weak = new_floats(n * tp->net.n_classes, err);
     if (!t->crnn_log || !t->teacher_strong || !t->teacher_weak) return -ES_EIO;
     if (tp->phase != ES_PHASE_STAGE1 || tp->net.alone) return 0;
-    t->frozen_z = new_floats(n * tp->net.n_frames * es_net_embed_width(t->net), err);
-    if (!t->frozen_z) return -ES_EIO;
-    size_t size = (size_t)es_comm_size(t->comm);
-    t->share.order = es_alloc(size, sizeof(int), err);
-    t->share.leaves_of = es_alloc(size, sizeof(int), err);
-    if (!t->share.order || !t->share.leaves_of) return -ES_EIO;
-    if (size == 1) return 0;
-    t->share.features = new_floats(n * feature_row, err);
-    return t->share.features ? 0 : -ES_EIO;
+    return train_frozen_new(&t->frozen, tp, t->comm, t->net, t->tree_leaves, err);
 }
 
 /* Everything of es_trainer_new_all that one rank may fail at alone. */
@@ -512,10 +402,7 @@ void es_trainer_free_all(struct es_trainer **out) {
     es_optim_free(&t->optim);
     if (t->reducer) es_reducer_free_all(&t->reducer);
     workspace_free(&t->ws);
-    es_free(&t->share.features);
-    es_free(&t->share.leaves_of);
-    es_free(&t->share.order);
-    es_free(&t->frozen_z);
+    train_frozen_free(&t->frozen);
     es_free(&t->teacher_weak);
     es_free(&t->teacher_strong);
     es_free(&t->crnn_log);
@@ -536,6 +423,45 @@ int64_t es_trainer_bytes(const struct es_trainer *t) {
     int64_t values = es_params_n_values(t->student) * 4;
     return values * (t->teacher ? 2 : 1) + es_reducer_bytes(t->reducer) + 8 * es_optim_elements(t->optim) +
            (int64_t)(t->planned[0] + t->planned[1] + t->planned[2]);
+}
+
+int es_trainer_size(const struct es_trainer_params *tp, struct es_trainer_size *out, struct es_err *err) {
+    struct es_trainer t = {.tp = *tp};
+    int rc = 0;
+    *out = (struct es_trainer_size){0};
+    ES_GO(es_params_new(&t.student, err));
+    ES_GO(es_net_new(&t.net, &t.tp.net, t.student, err));
+    es_net_freeze(t.net, t.student, tp->phase == ES_PHASE_STAGE1);
+    ES_GO(es_params_layout(t.student, err));
+    if (tp->phase != ES_PHASE_PRETRAIN) t.teacher = t.student; /* of one layout; a dry run touches no value */
+    ES_GO(plan_memory(&t, err));
+    int64_t n = es_params_n_trainable(t.student), values = es_params_n_values(t.student) * 4;
+    out->parameters = es_params_elements(t.student, false);
+    out->trainable = es_params_elements(t.student, true);
+    out->fixed_bytes = values * (t.teacher ? 2 : 1);
+    out->leaf_bytes = (int64_t)(t.planned[0] + t.planned[1] + t.planned[2]);
+    int slots = 1;
+    while (slots < tp->leaves) slots *= 2;
+    for (int i = 0; i < 16;
+         i++) { /* a rank's vectors of the binary counter, or half of one for the exchange */
+        int64_t ranks = (int64_t)1 << i, depth = 0;
+        while (ranks << depth < slots) depth++;
+        out->gradient_bytes[i] = 4 * n * (depth + 1) + (depth == 0 && ranks > 1 ? 2 * n : 0);
+        out->moment_bytes[i] = (8 * n + ranks - 1) / ranks;
+    }
+done:
+    es_net_free(&t.net);
+    es_params_free(&t.student);
+    return rc;
+}
+
+double es_trainer_leaf_flops(const struct es_trainer_params *tp, double *frozen) {
+    double transformer = es_net_flops_transformer(&tp->net, tp->feature_frames);
+    double head = es_net_flops_head(&tp->net, tp->crnn_frames), n = tp->leaf_clips;
+    *frozen = tp->phase == ES_PHASE_STAGE1 ? n * transformer : 0;
+    if (tp->phase == ES_PHASE_PRETRAIN) return n * 3 * (transformer + head);
+    if (tp->phase == ES_PHASE_STAGE1) return n * (transformer + 4 * head); /* teacher 1, student 3 */
+    return n * 4 * (transformer + head);
 }
 
 void es_trainer_report(const struct es_trainer *t) {
@@ -565,6 +491,9 @@ struct es_optim *es_trainer_optim(struct es_trainer *t) {
 }
 struct es_reducer *es_trainer_reducer(struct es_trainer *t) {
     return t->reducer;
+}
+struct es_tape *es_trainer_tape(struct es_trainer *t, enum es_tape_role role) {
+    return role == ES_TAPE_STUDENT ? t->ws.student : role == ES_TAPE_TEACHER ? t->ws.teacher : t->ws.frozen;
 }
 int64_t es_trainer_leaves_done(const struct es_trainer *t) {
     return t->leaves_done;
@@ -622,12 +551,12 @@ static void misbehave(void) {
     if (es_fault_hit("kill")) raise(SIGKILL);
     if (es_fault_hit("stall"))
         for (;;) pause();
+    es_fault_here("step");
 }
 
 static int my_leaves(struct es_trainer *t, int64_t step, int n_active, es_leaf_fn get, void *ctx,
                      struct es_err *err) {
     int rc = 0, n_mine = es_reducer_n_mine(t->reducer);
-    bool sharing = t->tp.phase == ES_PHASE_STAGE1 && !t->tp.net.alone;
     for (int i = 0; i < n_mine; i++) {
         int leaf = es_reducer_leaf(t->reducer, i);
         double *record = es_leafgather_record(t->gather, leaf);
@@ -636,8 +565,8 @@ static int my_leaves(struct es_trainer *t, int64_t step, int n_active, es_leaf_f
         if (rc == 0) rc = get(ctx, step, leaf, &in, err);
         lap(t, ES_TIME_INPUT);
         t->grads = es_reducer_leaf_begin(t->reducer, i);
-        if (sharing) share_round(t, n_active, i);
-        if (rc < 0 && sharing) run_frozen(t, &t->ws, NULL);
+        if (t->frozen) train_frozen_round(t->frozen, n_active, i);
+        if (rc < 0 && t->frozen) train_frozen_run(t->frozen, t->ws.frozen, NULL);
         if (rc == 0) {
             struct es_objective_terms terms;
             struct es_tape_hooks hooks = {i == n_mine - 1 ? on_grad : NULL, i == n_mine - 1 ? between : NULL,
@@ -647,11 +576,7 @@ static int my_leaves(struct es_trainer *t, int64_t step, int n_active, es_leaf_f
             double *at = record + ES_N_TERMS;
             if (t->teacher) write_stats(t->ws.student, &at);
             if (t->teacher) write_stats(t->ws.teacher, &at);
-            if (!isfinite(record[ES_TERM_TOTAL]))
-                rc = es_err_set(
-                    err, ES_EDATA,
-                    "step %lld leaf %d: the loss is %g, want a finite number; lower the learning rates",
-                    (long long)step, leaf, record[ES_TERM_TOTAL]);
+            if (es_fault_hit("nan-loss")) record[ES_TERM_TOTAL] = (double)NAN;
             misbehave();
             es_tape_backward(t->ws.student, t->grads, &hooks);
             lap(t, ES_TIME_BACKWARD);
@@ -659,12 +584,13 @@ static int my_leaves(struct es_trainer *t, int64_t step, int n_active, es_leaf_f
         }
         es_reducer_leaf_end(t->reducer, i);
     }
-    for (int i = n_mine; sharing; i++) { /* rounds of ranks with more leaves than this one */
-        share_round(t, n_active, i);
-        if (t->share.n_owners == 0) break;
-        help_frozen(t);
-    }
+    /* rounds of ranks with more leaves than this one */
+    for (int i = n_mine; t->frozen && train_frozen_round(t->frozen, n_active, i); i++) help_frozen(t);
     return rc;
+}
+
+bool es_trainer_bad_loss(const struct es_trainer_params *tp, double loss) {
+    return !isfinite(loss) || (tp->loss_limit > 0.0 && loss > tp->loss_limit);
 }
 
 static void read_headers(const struct es_trainer *t, struct es_step_report *report) {
@@ -705,17 +631,22 @@ int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_lea
     read_headers(t, report);
 
     report->gradient_norm = sqrt(es_reducer_norm2_all(t->reducer)); /* the same on all ranks */
-    if (!isfinite(report->gradient_norm)) /* before anything changes: the parameters stay good */
-        return es_err_set(
-            err, ES_EDATA,
-            "step %lld: the norm of the gradient is %g, want a finite number; lower the learning rates",
-            (long long)step, report->gradient_norm);
     report->n_active = n_active;
     report->leaf = es_leafgather_leaf(t->gather, 0);
     report->leaf_stride = t->record_n;
+    report->bad_leaf = -1;
     for (int j = 0; j < n_active; j++) {
         const double *record = es_leafgather_leaf(t->gather, j);
         for (int k = 0; k < ES_N_TERMS; k++) report->mean[k] += record[k] / n_active;
+        if (report->bad_leaf < 0 && es_trainer_bad_loss(tp, record[ES_TERM_TOTAL])) report->bad_leaf = j;
+    }
+    report->bad = report->bad_leaf >= 0 || !isfinite(report->gradient_norm);
+    if (report->bad) { /* before anything changes */
+        if (digest) report->digest = es_params_digest(t->student);
+        return 0;
+    }
+    for (int j = 0; j < n_active; j++) {
+        const double *record = es_leafgather_leaf(t->gather, j);
         const double *at = record + ES_N_TERMS;
         if (t->teacher) at = replay_stats(t->student, at, tp->bn_momentum);
         if (t->teacher) replay_stats(t->teacher, at, tp->bn_momentum);

@@ -113,8 +113,28 @@ refuse 74 "missing.wav" "${model[@]}" long.wav missing.wav
 refuse 65 "e1.tsv" "${model[@]}" long.wav e1.tsv
 refuse 64 "two files of that name" "${model[@]}" long.wav ./long.wav
 refuse 64 "--hop" "${model[@]}" --hop 11 long.wav
-refuse 64 "want --classes" --checkpoint runs/pre/checkpoint-last.h5 long.wav
+
+# ---- a pre-training head: its classes from the checkpoint, from a file, from the store of an older checkpoint
+pre=(--checkpoint runs/pre/checkpoint-last.h5 --threshold 0)
+ok 1 detect "${pre[@]}" --out as.tsv --scores pre short.wav
+"$python" - <<'PY' || fail "classes of a checkpoint"
+import h5py
+store = [n.decode() for n in h5py.File("as-strong.h5")["classes"][:]]
+assert open("pre/short.tsv").readline().rstrip("\n").split("\t")[2:] == store and len(store) == 36
+assert {line.split("\t")[3] for line in open("as.tsv")} == set(store) | {"event_label"}
+with h5py.File("runs/pre/checkpoint-last.h5", "r+") as f:
+    assert [n.decode() for n in f["classes"][:]] == store
+    del f["classes"]
+PY
+ok 1 detect "${pre[@]}" --out old.tsv short.wav
+cmp -s as.tsv old.tsv || fail "classes of the store"
 seq 36 >names.txt
-ok 1 detect --checkpoint runs/pre/checkpoint-last.h5 --classes names.txt --threshold 0 --out as.tsv short.wav
-cut -f 4 as.tsv | grep -q '^36$' || fail "classes of a file"
+ok 1 detect "${pre[@]}" --classes names.txt --out file.tsv short.wav
+cut -f 4 file.tsv | grep -q '^36$' || fail "classes of a file"
+seq 35 >names.txt
+refuse 65 "names.txt" "${pre[@]}" --classes names.txt long.wav
+{ seq 35 && echo 35; } >names.txt
+refuse 65 "every class once" "${pre[@]}" --classes names.txt long.wav
+mv as-strong.h5 away.h5
+refuse 64 "want --classes" "${pre[@]}" long.wav
 done_testing

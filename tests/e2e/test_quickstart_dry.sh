@@ -8,8 +8,8 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 fail() { echo "FAILED: $*"; exit 1; }
 mkdir "$tmp/jobs"
-ln -s "$source/analysis" "$source/configs" "$tmp"
-cp "$source/jobs/quickstart.sh" "$tmp/jobs" # its checkout is $tmp
+ln -s "$source/analysis" "$source/configs" "$source/slurm" "$tmp"
+cp "$source"/jobs/{quickstart,pipeline}.sh "$tmp/jobs" # its checkout is $tmp
 
 # A log with falling losses, as the trainer writes it
 /usr/bin/python3 - "$source" "$tmp" <<'PYTHON'
@@ -95,14 +95,14 @@ diff -u "$source/tests/e2e/expected_quickstart.txt" "$tmp/dry" || fail "the dry 
 
 echo "== stopped at iteration 1, stage 2"
 STOP_AT=it1-stage2-atst.yaml STOP_CODE=75 run 75
-grep -qx 'quickstart: train it1-stage2-atst: stopped; run again to resume' "$tmp/err" || fail "stopped: $(cat "$tmp/err")"
+grep -qx 'pipeline: it1-stage2 atst: train: stopped; run again to resume' "$tmp/err" || fail "stopped: $(cat "$tmp/err")"
 [ -e "$tmp/w/report/it1-stage1-atst-maestro.json" ] || fail "it1-stage1 was not scored"
 [ "$(calls '.*it2')" = 0 ] || fail "it went on after the stop"
 
 echo "== resumed: what is there is kept"
 run 0
-[ "$(calls demo)/$(calls prepare)/$(calls train)/$(calls ensemble)" = 1/0/15/4 ] || fail "resumed: $(cat "$CALLS")"
-[ "$(calls predict)/$(calls evaluate)" = 22/26 ] || fail "resumed: $(cat "$CALLS")"
+[ "$(calls demo)/$(calls prepare)/$(calls train)/$(calls ensemble)" = 1/0/16/4 ] || fail "resumed: $(cat "$CALLS")"
+[ "$(calls predict)/$(calls evaluate)" = 20/24 ] || fail "resumed: $(cat "$CALLS")"
 [ -s "$tmp/w/report/curves.png" ] || fail "no curves"
 [ "$(grep -c '0.6000 *0.6000 *0.6000$' "$tmp/out")" = 14 ] || fail "table: $(tail -n 12 "$tmp/out")"
 grep -q '^untrained .* 0.1000 *0.1000 *0.1000$' "$tmp/out" || fail "table: no untrained model"
@@ -118,7 +118,7 @@ rm "$tmp"/w/report/it2-ensemble-*.json
 BAD=it2-ensemble-maestro run 1
 grep -q '^FAILED: it2-ensemble: mpAUC 0.1000 is not above' "$tmp/out" || fail "$(cat "$tmp/out")"
 STOP_AT=pretrain STOP_CODE=65 run 65
-grep -qx 'quickstart: train pretrain-atst: exit code 65' "$tmp/err" || fail "$(cat "$tmp/err")"
+grep -qx 'pipeline: pretrain atst: train: exit code 65' "$tmp/err" || fail "$(cat "$tmp/err")"
 /usr/bin/python3 - "$LOG" <<'PYTHON'
 import sys
 import h5py

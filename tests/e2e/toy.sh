@@ -123,7 +123,7 @@ run: {dir: runs/stage1}
 model: {dim: 32, depth: 2, heads: 2, mlp: 64, audioset_classes: 12, init: runs/pre/checkpoint-last.h5}
 crnn: {filters: [4, 4, 4, 4, 4, 4, 8], rnn_cells: 8, dropout: 0.2}
 data: {stores: [desed.h5, maestro.h5], subset_sizes: [1, 1, 1, 1, 1]}
-train: {leaves: 4, epochs: 4, validate_every: 2, frozen_block: 2}
+train: {leaves: 4, epochs: 4, validate_every: 2, validate_teacher: false, test: false, frozen_block: 2}
 optimizer: {crnn_lr: 2.0e-3, warmup_steps: 1}
 loss: {ssl_warmup_steps: 3}
 ema: {decay: 0.9}

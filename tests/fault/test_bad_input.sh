@@ -52,7 +52,7 @@ repair() { mv saved "$spoiled"; }
 # ---- audio
 strong=demo/desed/audio/train/strong_label_real_16k clip=YdemoR000002_80.000_90.000.wav
 [ -e "$strong/$clip" ] || clip=$(cd $strong && find . -name 'YdemoR000002*' -printf '%f\n')
-desed=(prepare --config data-desed.yaml --out desed.h5)
+desed=(prepare --config data-desed.yaml --out desed.h5 --strict)
 spoil "$strong/$clip"
 rm "$strong/$clip"
 refuse "a missing file" 65 "$clip" -- "${desed[@]}"
@@ -68,11 +68,11 @@ repair
 recording=$(find demo/maestro/development_audio -name 'cafe_restaurant_00*')
 spoil "$recording"
 head -c 60000 saved >"$recording"
-refuse "a truncated recording" 65 "$(basename "$recording")" -- prepare --config data-maestro.yaml --out maestro.h5
+refuse "a truncated recording" 65 "$(basename "$recording")" -- prepare --config data-maestro.yaml --out maestro.h5 --strict
 repair
 spoil "$(find demo/audioset/audio/train -name '*000003*')"
 rm "$spoiled"
-refuse "a missing file of AudioSet" 65 "$(basename "$spoiled")" -- prepare --config data-as-strong.yaml --out as-strong.h5
+refuse "a missing file of AudioSet" 65 "$(basename "$spoiled")" -- prepare --config data-as-strong.yaml --out as-strong.h5 --strict
 repair
 
 # ---- tables
@@ -99,11 +99,32 @@ refuse "a missing table" 74 audioset_strong.tsv -- "${desed[@]}"
 repair
 spoil demo/maestro/metadata/maestro_real_train.tsv
 sed -i '4s/[^\t]*$/1.5/' "$spoiled"
-refuse "a confidence above 1" 65 maestro_real_train.tsv:4 1.5 -- prepare --config data-maestro.yaml --out maestro.h5
+refuse "a confidence above 1" 65 maestro_real_train.tsv:4 1.5 -- prepare --config data-maestro.yaml --out maestro.h5 --strict
 repair
 spoil demo/desed/metadata/train/weak.tsv
 sed -i '3s/\t.*/\tSpeech,Trumpet/' "$spoiled"
 refuse "an unknown weak class" 65 weak.tsv:3 Trumpet -- "${desed[@]}"
+repair
+# Without --strict: all problems are listed, with file and row, and counted; the other clips are packed
+spoil "$strong/$clip"
+rm "$strong/$clip"
+cp demo/desed/metadata/train/weak.tsv weak.saved
+sed -i '3s/\t.*/\tSpeech,Trumpet/' demo/desed/metadata/train/weak.tsv
+go 2 prepare --config data-desed.yaml --out lenient.store --left-out left.tsv --json lenient.json
+[ $code = 0 ] && [ -z "$(errors)" ] || fail "prepare without --strict: code $code"
+grep -q "audioset_strong.tsv:[0-9]*: ${clip%.wav}: no audio file" all_err && grep -q 'weak.tsv:3: .*Trumpet' all_err || fail "problems are not in the log"
+grep -q "^${clip%.wav}.strong.no_audio" left.tsv && [ "$(wc -l <left.tsv)" = 3 ] || fail "--left-out: $(cat left.tsv)"
+"$python" - <<'PY' || fail "--json of prepare: $(cat lenient.json)"
+import json
+r = json.load(open("lenient.json"))
+sets = {s["name"]: s for s in r["sets"]}
+assert len(r["problems"]) == 2 and sets["strong"]["no_audio"] == 1 and sets["weak"]["bad_row"] == 1, r
+assert all(s["clips"] == sum(s[k] for k in ("in_store", "no_audio", "bad_audio", "bad_row", "empty", "listed", "overlap")) for s in r["sets"])
+PY
+untouched "prepare without --strict"
+rm -f lenient.store left.tsv lenient.json
+refuse "a download that failed" 65 "set strong" "prepare.min_share" audioset_strong.tsv -- prepare --config data-desed.yaml --out desed.h5 --set prepare.min_share=0.95
+mv weak.saved demo/desed/metadata/train/weak.tsv
 repair
 refuse "no such folder" 74 demo/nowhere -- "${desed[@]}" --set prepare.root=demo/nowhere
 refuse "no such subset" 64 prepare.subsets stronk -- "${desed[@]}" --set "prepare.subsets=[stronk]"

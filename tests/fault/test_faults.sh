@@ -43,12 +43,12 @@ touch -d '2001-01-01' "$wav"
 ok 2 "${desed[@]}" --out again.h5
 grep -q 'starting anew' all_err && [ "$(digest again.h5)" = "$(digest desed.h5)" ] || fail "prepare with a changed file"
 mv "$wav" kept.wav
-go 2 "${desed[@]}" --out skip.h5
+go 2 "${desed[@]}" --out skip.h5 --strict
 [ $code = 65 ] && [ ! -e skip.h5 ] && [ ! -e skip.h5.part ] || fail "a missing file: code $code"
-ok 2 "${desed[@]}" --out skip.h5 --set prepare.skip_missing=true --left-out out.tsv
+ok 2 "${desed[@]}" --out skip.h5 --strict --set prepare.skip_missing=true --left-out out.tsv
 stem=$(basename "$wav" .wav)
-grep -q "1 clips without audio were left out: $stem" all_err || fail "skip_missing says nothing"
-grep -q "^$stem	.*	no audio in demo/desed/" out.tsv && [ "$(head -n 1 out.tsv)" = "filename	subset	reason" ] || fail "$(cat out.tsv)"
+grep -q 'prepare set=.* no_audio=1' all_err || fail "skip_missing says nothing"
+grep -q "^$stem	.*	no_audio: none in demo/desed/" out.tsv && [ "$(head -n 1 out.tsv)" = "filename	set	reason	where" ] || fail "$(cat out.tsv)"
 mv kept.wav "$wav"
 
 # ---- predict

@@ -7,7 +7,9 @@
 
 #include <cmocka.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 
+#include "earshot/fault.h"
 #include "earshot/h5.h"
 #include "earshot/log.h"
 
@@ -247,6 +249,65 @@ static int serve(const char *mode, const char *where) {
     return rc < 0 || !whole;
 }
 
+/* Written by threads while the state moves on: the file of a collective write, and it goes where that goes. */
+static void background(void **state) {
+    (void)state;
+    char where[512], last[600], prev[600], sync[512];
+    struct es_ckpt_writer *w = NULL;
+    struct es_err err = {0};
+    struct model x;
+    uint64_t want, got;
+    double write_s = -1.0;
+    help_path(where, dir, "background");
+    if (es_comm_rank(comm) == 0) assert_int_equal(mkdir(where, 0777), 0);
+    snprintf(last, sizeof last, "%s/" ES_CKPT_LAST, where);
+    snprintf(prev, sizeof prev, "%s/" ES_CKPT_PREV, where);
+    es_comm_barrier_all(comm);
+    model_new(&x, comm);
+    assert_int_equal(es_ckpt_writer_new(&w, &err), 0);
+    for (int64_t step = 7; step < 10; step++) {
+        struct es_ckpt_meta meta = help_meta(step);
+        model_fill(&x, step);
+        assert_int_equal(
+            es_ckpt_save_all(comm, help_path(sync, dir, "sync.h5"), NULL, &x.state, &meta, config, &err), 0);
+        assert_false(es_ckpt_writing(w));
+        assert_int_equal(es_ckpt_begin_all(w, comm, where, &x.state, &meta, config, &err), 0);
+        assert_true(es_ckpt_writing(w));
+        model_fill(&x, 99); /* training goes on */
+        assert_int_equal(es_ckpt_finish_all(w, &write_s, &err), 0);
+        assert_true(!es_ckpt_writing(w) && es_ckpt_written(w) && write_s >= 0.0);
+        assert_int_equal(es_ckpt_digest_all(comm, sync, &want, &err), 0);
+        assert_int_equal(es_ckpt_digest_all(comm, last, &got, &err), 0);
+        assert_int_equal(got, want);
+        assert_int_equal(resume(&x, where), step); /* loading checks every data set's digest */
+    }
+    struct es_ckpt_meta meta;
+    assert_int_equal(es_ckpt_read_meta(prev, &meta, NULL, &err), 0);
+    assert_int_equal(meta.step, 8);
+    /* a write that fails on one rank: the same error everywhere, the last one stays, nothing is left behind */
+    meta = help_meta(10);
+    es_fault_init("ckptwrite:2@rank0", es_comm_rank(comm));
+    assert_int_equal(es_ckpt_begin_all(w, comm, where, &x.state, &meta, config, &err), 0);
+    assert_int_equal(es_ckpt_finish_all(w, NULL, &err), -ES_EIO);
+    assert_non_null(strstr(err.msg, "No space left"));
+    es_fault_init(NULL, 0);
+    es_err_clear(&err);
+    assert_int_equal(resume(&x, where), 9);
+    /* cancelled */
+    assert_int_equal(es_ckpt_begin_all(w, comm, where, &x.state, &meta, config, &err), 0);
+    es_ckpt_cancel(w);
+    assert_false(es_ckpt_writing(w));
+    es_comm_barrier_all(comm);
+    assert_int_equal(resume(&x, where), 9);
+    if (es_comm_rank(comm) == 0) assert_int_equal(help_count_files(where), 2);
+    /* and freed in the middle */
+    es_comm_barrier_all(comm);
+    assert_int_equal(es_ckpt_begin_all(w, comm, where, &x.state, &meta, config, &err), 0);
+    es_ckpt_writer_free(&w);
+    model_free(&x);
+    es_comm_barrier_all(comm);
+}
+
 int main(int argc, char **argv) {
     if (es_comm_init_all(&comm, &argc, &argv, NULL) < 0) return 1;
     if (es_comm_split_all(&alone, comm, es_comm_rank(comm), NULL) < 0) return 1;
@@ -261,7 +322,8 @@ int main(int argc, char **argv) {
     }
     help_dir(comm, "ckpt", dir);
     const struct CMUnitTest tests[] = {cmocka_unit_test(any_ranks), cmocka_unit_test(large_parameter),
-                                       cmocka_unit_test(goes_back), cmocka_unit_test(other_models)};
+                                       cmocka_unit_test(goes_back), cmocka_unit_test(other_models),
+                                       cmocka_unit_test(background)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     help_dir_end(comm, dir);
     es_comm_free_all(&pair);

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,6 +20,7 @@
 #include "earshot/fault.h"
 #include "earshot/hash.h"
 #include "earshot/log.h"
+#include "earshot/mem.h"
 #include "earshot/tsv.h"
 
 static struct es_comm *world;
@@ -314,6 +316,24 @@ static void check_maestro(const char *dir) {
     es_tsv_close(&t);
 }
 
+/* Impulse responses keep the level: energy 1, no sample beyond full scale. */
+static void check_responses(const char *dir) {
+    for (int k = 0; k < 8; k++) {
+        char path[512], name[64];
+        struct es_err err;
+        struct es_audio_info info;
+        float *x = NULL;
+        int64_t n = 0;
+        double energy = 0;
+        snprintf(name, sizeof name, "dirs/device_%d.wav", k);
+        assert_int_equal(es_audio_read(help_path(path, dir, name), 0, -1, &x, &n, &info, &err), 0);
+        assert_true(info.rate_hz == 16000 && info.n_channels == 1 && n > 300 && n <= 4000);
+        for (int64_t i = 0; i < n; i++) energy += (double)x[i] * (double)x[i];
+        assert_true(energy > 0.99 && energy < 1.01);
+        es_free(&x);
+    }
+}
+
 static void label_files_can_be_read(void **state) {
     (void)state;
     char dir[256];
@@ -336,6 +356,7 @@ static void label_files_can_be_read(void **state) {
         check_rows(dir, "desed/metadata/validation/validation_durations.tsv", "filename", "duration", 5);
         check_rows(dir, "maestro/metadata/maestro_real_durations.tsv", "filename", "duration", 11);
         check_rows(dir, "audioset/metadata/audioset_eval_durations.tsv", "filename", "duration", 1);
+        check_responses(dir);
         check_audioset(dir);
         check_maestro(dir);
     }

@@ -98,6 +98,9 @@ refuse 1 64 'tab.yaml:2: a tab as indentation, want spaces' --config tab.yaml
 if [ "$cores" -ge 2 ]; then # bound to a core each, two ranks share nothing
     OMP_NUM_THREADS=1000 bind=core go 2 --json -
     grep -q '"threads": 1,' out || fail "threads of bound ranks"
+    ! grep -q 'binding:' all_err || fail "bound ranks with a core each are fine"
+    bind=core go 2 --json - --set threads_per_rank=2
+    [ $code = 0 ] && [ "$(grep -c 'binding: on 2 of 2 ranks 2 threads share 1 core ' err)" = 1 ] || fail "threads on one core: nobody says so"
 fi
 "$job" --json - >/dev/full 2>err
 [ $? = 74 ] && [ "$(cat err)" = 'earshot train: standard output: cannot write: Input/output error' ] || { code=none fail "full disk"; }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# A private Slurm of N nodes on this machine, without systemd, munge or cgroups. No authentication at all: for tests only.
-# usage: S=STATE-FOLDER [N=2] tests/slurm/cluster.sh up|down|probe     then: export SLURM_CONF=$S/slurm.conf
-# probe: exit 0 when such a cluster can run here; else 77 and the reason. Logs in $S/log. down removes all but S.
+# A private Slurm of N nodes on this machine, without systemd or cgroups, with a munged of its own.
+# usage: S=STATE-FOLDER [N=2] tests/slurm/cluster.sh up|down|probe|kill NODE|revive NODE     then: export SLURM_CONF=$S/slurm.conf
+# probe: exit 0 when such a cluster can run here; else 77 and the reason. kill: the node's slurmd and all that runs on it, by
+# SIGKILL; revive: a new slurmd. Partition urgent pre-empts jobs of main (the default). Logs in $S/log. down removes all but S.
 set -uo pipefail
 S=${S:?the state folder} N=${N:-2}
 export SLURM_CONF=$S/slurm.conf
@@ -10,7 +11,7 @@ host=$(hostname -s)
 probe() {
     [ "$(id -u)" = 0 ] || { echo "skipped: a private Slurm needs root"; exit 77; }
     local program
-    for program in slurmctld slurmd sbatch srun scontrol; do
+    for program in munged slurmctld slurmd sbatch srun scontrol; do
         command -v $program >/dev/null || { echo "skipped: no $program; run jobs/setup.sh"; exit 77; }
     done
 }
@@ -28,7 +29,7 @@ free_ports() {
 write_configuration() {
     local port
     port=$(free_ports "$N")
-    mkdir -p "$S"/{state,log,pid}
+    mkdir -p "$S"/{state,log,pid,munge}
     for i in $(seq "$N"); do mkdir -p "$S/spool/n$i" "$S/tmp/n$i"; done
     echo 'CgroupPlugin=cgroup/v1' >"$S/cgroup.conf" # else slurmd wants a cgroup file system
     cat >"$SLURM_CONF" <<CONF
@@ -37,8 +38,9 @@ SlurmctldHost=$host(127.0.0.1)
 SlurmctldPort=$port
 SlurmUser=root
 SlurmdUser=root
-AuthType=auth/none
-CredType=cred/none
+AuthType=auth/munge
+AuthInfo=socket=$S/munge/socket
+CredType=cred/munge
 StateSaveLocation=$S/state
 SlurmdSpoolDir=$S/spool/%n
 TmpFS=$S/tmp/%n
@@ -58,10 +60,15 @@ SchedulerParameters=bf_interval=2,batch_sched_delay=0,sched_interval=2
 SlurmdParameters=config_overrides
 MpiDefault=pmix
 ReturnToService=2
-SlurmdTimeout=30
-KillWait=5
+SlurmdTimeout=5
+KillWait=10
+KillOnBadExit=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SlurmctldParameters=preempt_send_user_signal
 NodeName=n[1-$N] NodeHostname=$host NodeAddr=127.0.0.1 Port=[$((port + 1))-$((port + N))] CPUs=8 RealMemory=2000 State=UNKNOWN
-PartitionName=main Nodes=ALL Default=YES
+PartitionName=main Nodes=ALL Default=YES PriorityTier=1 GraceTime=5
+PartitionName=urgent Nodes=ALL PriorityTier=10
 CONF
 }
 
@@ -71,6 +78,10 @@ up() {
         ip addr add 10.77.0.254/32 dev lo && touch "$S/lo" # with loopback alone Slurm resolves nothing
     fi
     write_configuration
+    chmod 755 "$S" "$S/munge"
+    dd if=/dev/urandom of="$S/munge/key" bs=128 count=1 2>/dev/null && chmod 400 "$S/munge/key"
+    munged --force --key-file="$S/munge/key" --socket="$S/munge/socket" --pid-file="$S/pid/munged" --log-file="$S/log/munged.log" \
+        --seed-file="$S/munge/seed" || { echo "munged did not start; see $S/log" >&2; exit 1; }
     slurmctld || { echo "slurmctld did not start; see $S/log" >&2; exit 1; }
     for i in $(seq "$N"); do slurmd -N "n$i" || { echo "slurmd n$i did not start; see $S/log" >&2; exit 1; }; done
     for _ in $(seq 200); do
@@ -92,7 +103,7 @@ down() {
     for i in $(seq 100); do
         left=0
         for pid in $pids; do
-            [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != slurmctld ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" != slurmd ] && continue
+            case $(cat "/proc/$pid/comm" 2>/dev/null) in slurmctld | slurmd | munged) ;; *) continue ;; esac
             left=1
             [ "$i" = 1 ] && kill "$pid"
             [ "$i" = 90 ] && kill -KILL "$pid"
@@ -104,9 +115,28 @@ down() {
     [ $left = 0 ]
 }
 
+# below PID...: these processes and all their children
+below() {
+    local pid
+    for pid; do
+        echo "$pid"
+        # shellcheck disable=SC2046
+        below $(pgrep -P "$pid")
+    done
+}
+
+kill_node() {
+    local stepds
+    stepds=$(ss -xlpH | awk -v at="$S/spool/$1/" 'index($0, at)' | grep -o 'pid=[0-9]*' | cut -d = -f 2 | sort -u)
+    # shellcheck disable=SC2046,SC2086
+    kill -KILL $(below "$(cat "$S/pid/slurmd.$1")" $stepds | sort -u) 2>/dev/null
+}
+
 case ${1-} in
+kill) kill_node "$2" ;;
+revive) slurmd -N "$2" ;;
 up) mkdir -p "$S" && up ;;
 down) down ;;
 probe) probe ;;
-*) echo "usage: S=STATE-FOLDER [N=2] $0 up|down|probe" >&2; exit 64 ;;
+*) echo "usage: S=STATE-FOLDER [N=2] $0 up|down|probe|kill NODE|revive NODE" >&2; exit 64 ;;
 esac

@@ -1,4 +1,5 @@
 /* config, text, json: precedence, digest, every kind of error, round trips, the reference file. */
+#include <glob.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -230,6 +231,25 @@ static void precedence(void **state) {
     es_config_free(&cfg);
 }
 
+/* A list: in its order, each with what it extends itself; the file's own values come last. */
+static void extends_list(void **state) {
+    (void)state;
+    mkdir("sub", 0777);
+    put("deep.yaml", "train: {epochs: 1, leaves: 1, validate_every: 1}\n");
+    put("sub/first.yaml", "extends: ../deep.yaml\ntrain: {leaves: 2, validate_every: 2}\n");
+    put("second.yaml", "train: {validate_every: 3}\nrun: {seed: 3}\n");
+    put("x.yaml", "extends: [sub/first.yaml, \"${ES_TEST_NONE:-second}.yaml\"]\nrun: {seed: 4}\n");
+    struct es_config *cfg = defaults();
+    struct es_err err = {0};
+    assert_int_equal(es_config_load(cfg, "x.yaml", &err), 0);
+    assert_int_equal(es_config_int(cfg, "train.epochs"), 1);
+    assert_int_equal(es_config_int(cfg, "train.leaves"), 2);
+    assert_int_equal(es_config_int(cfg, "train.validate_every"), 3);
+    assert_int_equal(es_config_i64(cfg, "run.seed"), 4);
+    assert_string_equal(es_config_where(cfg, "train.validate_every"), "second.yaml:1");
+    es_config_free(&cfg);
+}
+
 static void paths_expand(void **state) {
     (void)state;
     setenv("ES_TEST_A", "/data", 1);
@@ -375,6 +395,55 @@ static void written_file_loads_the_same(void **state) {
     es_config_free(&b);
 }
 
+/* What is accepted, written and read again is the same experiment. */
+static void assert_same_when_read_again(struct es_config *a, const char *what) {
+    struct es_config *b = defaults();
+    struct es_err err = {0};
+    char *text = NULL, names[256];
+    assert_int_equal(es_config_to_yaml(a, &text, &err), 0);
+    if (es_config_load_text(b, what, text, &err) < 0 || es_config_finish(b, &err) < 0)
+        fail_msg("%s: read again: %s\n%s", what, err.msg, text);
+    if (es_config_diff(a, b, names, sizeof names) != 0) fail_msg("%s: other values of %s", what, names);
+    assert_true(es_config_digest(a) == es_config_digest(b));
+    es_free(&text);
+    es_config_free(&b);
+}
+
+/* Every configuration here, and what the fuzzer found: a key for another choice than the one that nobody made. */
+static void every_config_survives_writing(void **state) {
+    (void)state;
+    static const char *const texts[] = {
+        "optimizer: {transformer_lr: 3e-4}\n", "optimizer: {transformer_lr: 3e-4}\nphase: stage2\n",
+        "quirks: {fpasst_groups: fixed}\npretrain: {lambda: 0.5}\nrun: {seed: 3}\n",
+        "beats: {layerdrop: 0.5}\nmodel: {arch: beats}\noptimizer: {head_lr: 1}\n"};
+    static const char *const folders[] = {"", "/*", "/*/*"};
+    glob_t found = {0};
+    struct es_err err = {0};
+    for (int i = 0; i < 3; i++) {
+        char pattern[600];
+        snprintf(pattern, sizeof pattern, "%s/configs%s/*.yaml", ES_TEST_SOURCE, folders[i]);
+        glob(pattern, i > 0 ? GLOB_APPEND : 0, NULL, &found);
+    }
+    assert_true(found.gl_pathc > 20);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        if (strstr(found.gl_pathv[i], "/published-sizes.yaml"))
+            continue; /* of --set-sizes, no configuration */
+        struct es_config *cfg = defaults();
+        if (es_config_load(cfg, found.gl_pathv[i], &err) < 0 || es_config_finish(cfg, &err) < 0)
+            fail_msg("%s", err.msg);
+        assert_same_when_read_again(cfg, found.gl_pathv[i]);
+        es_config_free(&cfg);
+    }
+    globfree(&found);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct es_config *cfg = defaults();
+        if (es_config_load_text(cfg, "text", texts[i], &err) < 0 || es_config_finish(cfg, &err) < 0)
+            fail_msg("%s", err.msg);
+        assert_same_when_read_again(cfg, texts[i]);
+        es_config_free(&cfg);
+    }
+}
+
 static void every_error(void **state) {
     (void)state;
     static const struct {
@@ -436,7 +505,10 @@ static void every_error(void **state) {
         {"run: {dir: \"a\\0b\"}\n", "x.yaml:1: a zero character in a value"},
         {"phase: stage1\n---\nphase: stage2\n", "x.yaml:2: a second document (---), want one"},
         {"run:\n  dir: \"\xff\"\n", "x.yaml:2: byte 0xff: not UTF-8 text"},
-        {"extends: [a, b]\n", "x.yaml:1: extends: want the path of one file"},
+        {"extends: []\n", "x.yaml:1: extends: want the path of a file, or a list of them"},
+        {"extends: [base.yaml, '']\n", "x.yaml:1: extends: want the path of a file, or a list of them"},
+        {"extends: [broken.yaml, gone.yaml]\n",
+         "gone.yaml: cannot open the configuration extended by x.yaml: No such file or directory"},
         {"extends: a\nextends: b\n", "x.yaml:2: extends: given twice"},
         {"extends: gone.yaml\n",
          "gone.yaml: cannot open the configuration extended by x.yaml: No such file or directory"},
@@ -623,10 +695,12 @@ int main(void) {
         TEST(json_writes),
         TEST(table_is_sound),
         TEST(precedence),
+        TEST(extends_list),
         TEST(paths_expand),
         TEST(digest_says_same_experiment),
         TEST(diff_names_keys),
         TEST(written_file_loads_the_same),
+        TEST(every_config_survives_writing),
         TEST(every_error),
         TEST(bad_files),
         TEST(out_of_memory),

@@ -60,7 +60,7 @@ static const struct row rows[N] = {
     {"u-0", ES_SUBSET_UNLABELED, 0, SAMPLES, {{0, 0, 0, 0}}, 0, -1},
     {"u-1", ES_SUBSET_UNLABELED, 0, SAMPLES, {{0, 0, 0, 0}}, 0, -1},
     {"test", ES_SUBSET_VALIDATION, 1, SAMPLES, {{1, 2, DOG, 1}}, 1, -1},
-    {"as-0", ES_SUBSET_AS_TRAIN, 0, SAMPLES, {{0.05, 0.13, 2, 1}}, 1, -1},
+    {"as-3", ES_SUBSET_AS_TRAIN, 0, SAMPLES, {{0.05, 0.13, 2, 1}}, 1, -1},
 };
 
 static int16_t sample(int64_t clip, int64_t i) {
@@ -104,19 +104,22 @@ static float logit(int64_t clip, int64_t t, int64_t k) {
     return (float)((clip * 31 + t * 7 + k * 3) % 41 - 20) * 0.25f;
 }
 
-/* Predictions of the first n rows, shifted: of other content. */
-static void write_pseudo(const char *path, int n, int frames, float shift) {
+/* Predictions of rows `from` to n - 1, shifted: of other content. rename: of the last row, NULL: its own; first: of class 0 */
+static void write_pseudo_of(const char *path, int from, int n, int frames, float shift, const char *rename,
+                            const char *first) {
     const char *class_name[K], *name[N];
     struct es_predictions_writer *w = NULL;
     struct es_err err = {0};
     float *x = es_alloc((size_t)(n * frames * K), sizeof *x, NULL);
     assert_non_null(x);
     for (int k = 0; k < K; k++) class_name[k] = es_classes[k].name;
-    for (int i = 0; i < n; i++) {
-        name[i] = rows[i].name;
+    class_name[0] = first;
+    for (int i = 0; i < n - from; i++) {
+        name[i] = rename && i == n - from - 1 ? rename : rows[from + i].name;
         for (int t = 0; t < frames; t++)
-            for (int k = 0; k < K; k++) x[(i * frames + t) * K + k] = logit(i, t, k) + shift;
+            for (int k = 0; k < K; k++) x[(i * frames + t) * K + k] = logit(from + i, t, k) + shift;
     }
+    n -= from;
     struct es_predictions_desc desc = {.n_clips = n,
                                        .n_frames = frames,
                                        .n_classes = K,
@@ -128,6 +131,10 @@ static void write_pseudo(const char *path, int n, int frames, float shift) {
     assert_int_equal(es_predictions_write_all(&w, 0, x, &err), 0);
     assert_int_equal(es_predictions_finish_all(&w, &err), 0);
     es_free(&x);
+}
+
+static void write_pseudo(const char *path, int n, int frames, float shift) {
+    write_pseudo_of(path, 0, n, frames, shift, NULL, es_classes[0].name);
 }
 
 /* ---- one dataset at a time */
@@ -168,7 +175,7 @@ static void open_now(struct open *o) {
                                  .weak = es_alloc(n * K, sizeof(float), NULL),
                                  .mask = es_alloc(n * K, 1, NULL),
                                  .pseudo = o->p.n_pseudo ? es_alloc(n * row, sizeof(float), NULL) : NULL,
-                                 .scratch = es_alloc(SAMPLES + 2 * row, sizeof(float), NULL),
+                                 .scratch = es_alloc(SAMPLES + 3 * row, sizeof(float), NULL),
                                  .pcm = es_alloc(SAMPLES, sizeof(int16_t), NULL)};
 }
 
@@ -458,6 +465,12 @@ static void device(void **state) {
     close_now(&o);
     o.p.n_dir = 3;
     help_failed(try_open(&o, &err), &err, ES_EIO, "augment.dir_files", "none.wav");
+    const char *folder[1] = {dir}; /* all audio below it */
+    o.p.dir = folder;
+    o.p.n_dir = 1;
+    open_now(&o);
+    assert_int_equal(es_dataset_responses(o.d), 2);
+    close_now(&o);
 }
 
 static void pseudo_files(void **state) {
@@ -475,7 +488,7 @@ static void pseudo_files(void **state) {
     assert_true(digest(&o) != first);
     remove(o.pseudo);
     write_pseudo(o.pseudo, 6, T, 0);
-    help_failed(try_open(&o, &err), &err, ES_EDATA, "data.pseudo: 6 clips", "s-0 s-1 w-0 w-1 u-0 ...");
+    help_failed(try_open(&o, &err), &err, ES_EDATA, "data.pseudo: 6 of 11 clips", "s-0 s-1 w-0 w-1 u-0 ...");
     remove(o.pseudo);
     write_pseudo(o.pseudo, N, 100, 0);
     help_failed(try_open(&o, &err), &err, ES_EDATA, "p.h5", "100 frames");
@@ -487,6 +500,90 @@ static void pseudo_files(void **state) {
     close_now(&o);
     o.p.n_stores = 0;
     help_failed(try_open(&o, &err), &err, ES_EUSAGE, "data.stores", "0");
+}
+
+/* The twelve files as published: a clip is served by the file of its subset, whatever the others know. */
+static void published_files(void **state) {
+    (void)state;
+    static const struct {
+        const char *file;
+        int set, row;
+    } files[] = {{"devtest.h5", -1, 0},
+                 {"eval_public.h5", -1, 0},
+                 {"external_strong_train.h5", ES_SET_R, 3},
+                 {"maestro_real_dev.h5", -1, 0},
+                 {"maestro_real_train.h5", ES_SET_M, 0},
+                 {"strong_train.h5", -1, 0}, /* by now all of them have theirs */
+                 {"synth_train.h5", ES_SET_S, 6},
+                 {"synth_val.h5", -1, 0},
+                 {"unlabeled_train.h5", ES_SET_U, 11},
+                 {"weak_train.h5", ES_SET_W, 8},
+                 {"weak_val.h5", -1, 0}};
+    enum { FILES = sizeof files / sizeof *files };
+    struct open o;
+    struct es_err err = {0};
+    char folder[512], path[600], path_synth[600];
+    mkdir(help_path(folder, dir, "pseudo"), 0777);
+    for (int f = 0; f < FILES; f++) {
+        snprintf(path, sizeof path, "%s/%s", folder, files[f].file);
+        write_pseudo(path, N, T, (float)f);
+    }
+    snprintf(path, sizeof path, "%s/README", folder); /* no prediction file */
+    help_text(path, "ours");
+    prepare_open(&o);
+    o.pseudo_list[0] = folder;
+    o.p.n_pseudo = 1;
+    open_now(&o);
+    for (int f = 0; f < FILES; f++) {
+        if (files[f].set < 0) continue;
+        read_one(&o, files[f].set, 0, -1, 1);
+        for (int k = 0; k < K; k += 5)
+            for (int t = 0; t < T; t += 31) {
+                double want = 1 / (1 + exp(-(double)(logit(files[f].row, t, k) + (float)f)));
+                double got = (double)o.leaf.pseudo[k * T + t];
+                if (fabs(got - want) > 1e-6) fail_msg("%s: %g, want %g", files[f].file, got, want);
+            }
+    }
+    close_now(&o);
+    snprintf(path_synth, sizeof path_synth, "%s/synth_train.h5", folder);
+    remove(path_synth);
+    help_failed(try_open(&o, &err), &err, ES_EDATA, "data.pseudo: 2 of 11 clips", "s-0 s-1;");
+    write_pseudo_of(path_synth, 0, N, T, 0, NULL, "Bell");
+    help_failed(try_open(&o, &err), &err, ES_EDATA, "synth_train.h5:/classes: class 0 is Bell",
+                es_classes[0].name);
+    mkdir(help_path(folder, dir, "empty"), 0777); /* folder is what o names */
+    help_failed(try_open(&o, &err), &err, ES_EDATA, "empty", "no prediction files");
+}
+
+/* Pre-training: names as upstream's lookup left them, and the weights of balanced drawing. */
+static void pretraining(void **state) {
+    (void)state;
+    static const char *const names[] = {"as-3", "as-", "as-3.mp3"};
+    struct open o;
+    struct es_err err = {0};
+    for (int i = 0; i < 3; i++) {
+        prepare_open(&o);
+        o.p.pretrain = true;
+        o.p.n_frames = 250;
+        o.p.n_pseudo = 1;
+        remove(o.pseudo);
+        write_pseudo_of(o.pseudo, 13, N, 250, 0.5f, names[i], es_classes[0].name);
+        open_now(&o);
+        struct es_leaf_plan p = one(0, 0, -1, 1);
+        assert_int_equal(es_dataset_read_leaf(o.d, 3, &p, &o.leaf, &err), 0);
+        for (int t = 0; t < 250; t += 9)
+            for (int k = 0; k < K; k += 4) {
+                double want = 1 / (1 + exp(-(double)(logit(14, t, k) + 0.5f)));
+                assert_true(fabs((double)o.leaf.pseudo[t * K + k] - want) < 1e-6);
+            }
+        const double *w;
+        assert_int_equal(es_dataset_balance(o.d, &w, &err), 0);
+        assert_true(fabs(w[0] - 3 * 1000.0 / (30 + 3)) < 1e-12); /* frames 1, 2 and 3 */
+        close_now(&o);
+    }
+    remove(o.pseudo);
+    write_pseudo_of(o.pseudo, 13, N, 250, 0.5f, "as", es_classes[0].name);
+    help_failed(try_open(&o, &err), &err, ES_EDATA, "pretrain.pseudo: 1 of 1 clips", "as-3");
 }
 
 /* ---- the loader */
@@ -587,11 +684,11 @@ int main(int argc, char **argv) {
     if (es_comm_init_all(&comm, &argc, &argv, &err) < 0) return 1;
     help_dir(NULL, "dataset", dir);
     write_store(help_path(path, dir, "a.h5"));
-    const struct CMUnitTest tests[] = {cmocka_unit_test(sets),         cmocka_unit_test(exclusion),
-                                       cmocka_unit_test(clips),        cmocka_unit_test(crop),
-                                       cmocka_unit_test(mixing),       cmocka_unit_test(device),
-                                       cmocka_unit_test(pseudo_files), cmocka_unit_test(no_desed_alias),
-                                       cmocka_unit_test(loader),       cmocka_unit_test(loader_error)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sets),           cmocka_unit_test(exclusion),       cmocka_unit_test(clips),
+        cmocka_unit_test(crop),           cmocka_unit_test(mixing),          cmocka_unit_test(device),
+        cmocka_unit_test(pseudo_files),   cmocka_unit_test(published_files), cmocka_unit_test(pretraining),
+        cmocka_unit_test(no_desed_alias), cmocka_unit_test(loader),          cmocka_unit_test(loader_error)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     help_dir_end(NULL, dir);
     es_comm_fini_all(&comm);

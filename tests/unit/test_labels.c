@@ -253,6 +253,7 @@ static void masks_and_classes(void **state) {
     }
     assert_int_equal(es_labels_mask(ES_SUBSET_VALIDATION, 0), desed);
     assert_int_equal(es_labels_mask(ES_SUBSET_SYNTH_VALIDATION, 0), desed);
+    assert_int_equal(es_labels_mask(ES_SUBSET_PUBLIC, 1), desed);
     for (int split = 0; split < 2; split++)
         assert_int_equal(es_labels_mask(ES_SUBSET_MAESTRO, split), maestro);
     assert_int_equal(es_labels_mask(ES_SUBSET_MAESTRO_TEST, 0), maestro);

@@ -331,13 +331,50 @@ static void evaluation_band(void **state) {
     }
 }
 
+/* Weighted drawing without replacement: every clip once, heavy ones first as often as their share says, weight 0 last. */
+static void weighted(void **state) {
+    (void)state;
+    enum { CLIPS = 10, EPOCHS = 4000 };
+    double weight[CLIPS] = {5, 1, 1, 1, 1, 1, 0, 0, 3, 2}, first[CLIPS] = {0}, sum = 15;
+    struct es_plan_params pp = params();
+    struct es_plan *p = NULL;
+    pp.n_sets = 1;
+    pp.size[0] = 1;
+    pp.n_clips[0] = CLIPS;
+    pp.leaves = CLIPS;
+    pp.weight = weight;
+    assert_int_equal(es_plan_new(&p, &pp, NULL), 0);
+    for (int64_t step = 0; step < EPOCHS; step++) {
+        int seen[CLIPS] = {0};
+        for (int j = 0; j < CLIPS; j++) {
+            struct es_leaf_plan leaf;
+            es_plan_leaf(p, step, j, &leaf);
+            seen[leaf.clip[0]]++;
+            if (j == 0) first[leaf.clip[0]]++;
+            assert_true((j >= 8) == (weight[leaf.clip[0]] == 0));
+        }
+        for (int i = 0; i < CLIPS; i++) assert_int_equal(seen[i], 1);
+    }
+    for (int i = 0; i < CLIPS; i++) { /* five standard deviations of the binomial */
+        double want = EPOCHS * weight[i] / sum, off = first[i] - want;
+        if (off * off > 25 * want * (1 - weight[i] / sum))
+            fail_msg("clip %d: %g times first, want %g", i, first[i], want);
+    }
+    es_plan_free(&p);
+    pp.epoch_leaves = 7; /* of a set: the last window is short */
+    pp.leaves = 4;
+    assert_int_equal(es_plan_new(&p, &pp, NULL), 0);
+    assert_int_equal(es_plan_epoch_micro_batches(p), 7);
+    assert_int_equal(es_plan_epoch_steps(p), 2);
+    assert_int_equal(es_plan_n_active(p, 1), 3);
+    es_plan_free(&p);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(epochs_and_windows),
-                                       cmocka_unit_test(pure_function),
-                                       cmocka_unit_test(bands),
-                                       cmocka_unit_test(augment_draws),
-                                       cmocka_unit_test(augment_streams),
-                                       cmocka_unit_test(augment_pretraining),
-                                       cmocka_unit_test(evaluation_band)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(epochs_and_windows),  cmocka_unit_test(weighted),
+        cmocka_unit_test(pure_function),       cmocka_unit_test(bands),
+        cmocka_unit_test(augment_draws),       cmocka_unit_test(augment_streams),
+        cmocka_unit_test(augment_pretraining), cmocka_unit_test(evaluation_band)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,7 +49,7 @@ bool rn_mix_calls(struct rn_case *c, const char *prefix, const int *f, struct es
 const char *rn_loss_unsupported(struct rn_case *c) {
     if (rn_num(c, "include_maestro_ssl", 1) == 0 && rn_num(c, "only_maestro_ssl", 0) != 0)
         return "agreement is for no clip at all";
-    if (!rn_is(c, "mixup_label_type", "soft")) return "mixup of labels is soft only";
+    if (!rn_is(c, "mixup_label_type", "soft")) return "labels can be traced back through soft mixup only";
     if (rn_num(c, "harden_labels_maestro_p", 0) != 0 || rn_num(c, "harden_pseudo_labels_p", 0) != 0)
         return "hardening of labels is not an option";
     if (!rn_is(c, "other_augmentations", "off")) return "other augmentations are not given by the case";

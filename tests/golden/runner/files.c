@@ -44,6 +44,16 @@ static const struct {
     {"median_filter", rn_case_labels},
     {"alias_tables", rn_case_alias_tables},
     {"trajectory", rn_case_trajectory},
+    {"frame_shift", rn_case_augment},
+    {"time_mask", rn_case_augment},
+    {"mixstyle", rn_case_augment},
+    {"filt_aug", rn_case_augment},
+    {"freq_warp", rn_case_augment},
+    {"mixup", rn_case_augment},
+    {"wavmix", rn_case_augment},
+    {"gain", rn_case_augment},
+    {"dir", rn_case_augment},
+    {"dir_load", rn_case_augment},
     {"config", NULL},
     {"shared_inputs", rn_case_labels}, /* of labels.h5; others hold inputs only */
 };

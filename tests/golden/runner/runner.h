@@ -178,6 +178,7 @@ void rn_case_clip(struct rn_case *c);
 void rn_case_ema(struct rn_case *c);
 void rn_case_labels(struct rn_case *c);
 void rn_case_alias_tables(struct rn_case *c);
+void rn_case_augment(struct rn_case *c);
 void rn_case_trajectory(struct rn_case *c);
 /* Text files: every column. */
 void rn_params_file(struct rn *run, const char *file);

@@ -1,0 +1,94 @@
+#!/bin/bash
+# TIMEOUT 400
+# Validation and test of a run against predict and evaluate: the numbers in metrics.h5 and test.json are those of the stored
+# predictions of the same network; student and teacher; the same on two ranks.
+# shellcheck disable=SC2015  # fail has no failure of its own
+# shellcheck source=tests/e2e/toy.sh
+. "$EARSHOT_SOURCE/tests/e2e/toy.sh"
+toy_stores
+toy_configs
+[ $failures = 0 ] || done_testing
+ok 1 train --config pre.yaml --json pre.json
+ok 2 train --config stage1.yaml --set train.test=true --set train.validate_teacher=true --json run.json
+
+truth=demo/desed/metadata/validation
+score() { # score NAME CHECKPOINT WHO SUBSET TSV DURATIONS
+    ok 1 predict --checkpoint "runs/stage1/$2" --which "$3" --store desed.h5 --subset "$4" --out "$1.h5"
+    ok 1 evaluate --predictions "$1.h5" --ground-truth "$5" --durations "$6" --postprocess median \
+        --metrics psds1,psds2,intersection_f1,collar_f1 --json "$1.json"
+}
+for who in student teacher; do
+    score "test-$who" checkpoint-best.h5 $who validation $truth/validation.tsv $truth/validation_durations.tsv
+    score "valid-$who" checkpoint-last.h5 $who synth_validation \
+        demo/desed/dcase_synth/metadata/validation/synthetic21_validation/soundscapes.tsv \
+        demo/desed/dcase_synth/metadata/validation/synthetic21_validation/durations.tsv
+done
+
+"$python" - <<'PY' || fail "scores"
+import json
+import math
+import h5py
+
+run, test = json.load(open("run.json")), json.load(open("runs/stage1/test.json"))
+assert run["test"] == test, (run["test"], test)
+compared = 0
+with h5py.File("runs/stage1/metrics.h5") as f:
+    valid = {k: v[-1] for k, v in f["valid"].items()}
+for who in ("student", "teacher"):
+    def same(a, b):
+        global compared
+        assert a is not None and b is not None and abs(a - b) < 1e-12, (who, a, b)
+        compared += 1
+    want = json.load(open(f"test-{who}.json"))
+    for name in ("psds1", "psds2", "intersection_f1", "collar_f1"):
+        same(test[who][name], want[name]["value"])
+    want = json.load(open(f"valid-{who}.json"))
+    for name in ("psds1", "intersection_f1", "collar_f1"):
+        same(valid[("teacher_" if who == "teacher" else "") + name], want[name]["value"])
+    parts = [test[who][k] for k in ("psds1", "mpauc") if test[who][k] is not None]
+    same(test[who]["rank_score"], sum(parts))
+assert compared == 16, compared
+parts = [valid[k] for k in ("psds1", "psds1_external", "mpauc") if not math.isnan(valid[k])]
+assert abs(valid["objective"] - sum(parts)) < 1e-12 and math.isnan(valid["psds1_external"]), valid
+PY
+
+ok 1 train --config stage1.yaml --set run.dir=runs/off --json off.json # both are off
+[ ! -e runs/off/test.json ] || fail "train.test false, but tested"
+"$python" - <<'PY' || fail "the teacher was validated"
+import h5py, math
+with h5py.File("runs/off/metrics.h5") as f:
+    assert math.isnan(f["valid/teacher_psds1"][-1]) and not math.isnan(f["valid/psds1"][-1])
+PY
+
+# --check from the stores: the same on any number of ranks, and what the run then did
+ok 1 train --check --config stage1.yaml --json check.json
+cp out check.txt
+ok 2 train --check --config stage1.yaml --json two.json
+cmp -s out check.txt && cmp -s check.json two.json || fail "--check: other answers on 2 ranks"
+"$python" - <<'PY' || fail "--check"
+import json
+c, run = json.load(open("check.json")), json.load(open("run.json"))
+assert c["total_steps"] == run["total_steps"] == c["steps_per_epoch"] * c["epochs"] and c["leaves"] == 4, c
+assert c["parameters"] == run["parameters"] and c["trainable"] < c["parameters"], c
+assert c["validation_clips"] > 0 and c["test_clips"] > 0 and c["sets"]["weak"]["clips"] == 5, c
+assert [r["ranks"] for r in c["at_ranks"]][:3] == [1, 2, 4], c
+PY
+
+# balanced drawing: an epoch holds every clip once, rank counts do not matter
+balanced=(--set pretrain.sampler=balanced --set train.max_steps=3 --set train.validate_every=0)
+for n in 1 2; do ok $n train --config pre.yaml "${balanced[@]}" --set run.dir=runs/balanced.$n; done
+same_runs runs/balanced.1 runs/balanced.2
+for step in 0 1 2; do ok 1 inspect --plan $step --config pre.yaml "${balanced[@]}" --json plan$step.json; done
+ok 1 inspect --plan 0 --config pre.yaml --json shuffled.json
+"$python" - <<'PY' || fail "balanced drawing"
+import json
+def names(f):
+    return [c["name"] for leaf in json.load(open(f))["leaves"] for c in leaf["clips"]]
+seen = [n for step in range(3) for n in names(f"plan{step}.json")]
+assert len(seen) == len(set(seen)) == 20 and names("plan0.json") != names("shuffled.json")
+PY
+
+# stores with another number of classes than the configuration names
+go 1 train --config pre.yaml --set pretrain.classes=447 --set run.dir=runs/none
+[ $code = 65 ] && errors | grep -q 'as-strong.h5: /classes: got .*, want the 447' || fail "447 classes: code $code"
+done_testing
