@@ -128,6 +128,7 @@ static void fill(struct es_prepare_params *p, const struct es_run *run, const st
     p->overlap_exclude = es_config_bool(cfg, "prepare.overlap_exclude");
     p->min_share = es_config_double(cfg, "prepare.min_share");
     p->threads = es_run_threads(run);
+    p->max_local_samples = es_config_i64(cfg, "dsp.max_local_samples");
     if (!es_config_is(cfg, "prepare.corpus", "as-strong")) return;
     p->mids = path_of(cfg, "", "mids", path[0]);
     p->classes = path_of(cfg, "", "classes", path[1]);
@@ -207,7 +208,7 @@ const struct es_job_spec es_job_prepare_spec = {
     .options = options,
     .needs_config = true,
     .long_running = true,
-    .sections = "prepare threads_per_rank",
+    .sections = "prepare dsp threads_per_rank",
     .example = "mpiexec -n 2 earshot prepare --config configs/toy/data-desed.yaml "
                "--out build/quickstart/stores/desed.h5",
     .run = es_job_prepare};

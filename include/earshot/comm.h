@@ -60,6 +60,9 @@ void es_comm_assert_same_all(const struct es_comm *c, uint64_t v);
 /* Point to point, blocking, for whole blocks (embeddings of the frozen transformer). */
 void es_comm_send(const struct es_comm *c, const void *data, size_t bytes, int to, int tag);
 void es_comm_recv(const struct es_comm *c, void *data, size_t bytes, int from, int tag);
+/* Sends to one rank and receives from another at once, each of any size. */
+void es_comm_exchange(const struct es_comm *c, const void *out, size_t out_bytes, int to, void *in,
+                      size_t in_bytes, int from, int tag);
 
 /* Signals: SIGUSR1, SIGUSR2, SIGTERM and SIGINT set a flag, nothing else. The flag rides in exchanges that are made
  * anyway (the vote of leafgather.h). Local. */

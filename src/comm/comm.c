@@ -257,3 +257,20 @@ void es_comm_recv(const struct es_comm *c, void *data, size_t bytes, int from, i
         ES_ASSERT(got == want);
     }
 }
+
+void es_comm_exchange(const struct es_comm *c, const void *out, size_t out_bytes, int to, void *in,
+                      size_t in_bytes, int from, int tag) {
+    const char *p = out;
+    char *q = in;
+    for (size_t at = 0; at < out_bytes || at < in_bytes; at += c->chunk_bytes) {
+        const bool send = at < out_bytes, recv = at < in_bytes;
+        const int n_in = recv ? piece(c, in_bytes - at) : 0;
+        int got = 0;
+        MPI_Status status;
+        ES_MPI(c, MPI_Sendrecv, send ? p + at : NULL, send ? piece(c, out_bytes - at) : 0, MPI_BYTE,
+               send ? to : MPI_PROC_NULL, tag, recv ? q + at : NULL, n_in, MPI_BYTE,
+               recv ? from : MPI_PROC_NULL, tag, c->mpi, &status);
+        ES_MPI(c, MPI_Get_count, &status, MPI_BYTE, &got);
+        ES_ASSERT(got == n_in);
+    }
+}

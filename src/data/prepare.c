@@ -19,7 +19,8 @@ void es_prepare_params_default(struct es_prepare_params *p) {
                                     .overlap_exclude = true,
                                     .min_share = 0.5,
                                     .float32_times = true,
-                                    .threads = 1};
+                                    .threads = 1,
+                                    .max_local_samples = 100000000};
 }
 
 const char *prep_name(const struct prep *x, int source) {

@@ -326,6 +326,7 @@ static int write_file(struct prep *x, int64_t file, struct es_store_writer *w, c
     float *wave = NULL;
     int64_t n_wave = 0;
     bool wanted = false, first = prep_is_audioset(x->p->source[x->file[file].source].subset);
+    if (prep_is_long(x, &x->file[file])) return 0;
     for (int64_t i = begin; i < end; i++) wanted = wanted || lacks(w, row[order[i]]);
     int rc = wanted ? decode(&x->file[file], first, mp3s, &wave, &n_wave, err) : 0;
     for (int64_t i = begin; rc == 0 && i < end; i++)
@@ -356,7 +357,7 @@ static int sort_by_file(const struct prep *x, struct by_file *s, struct es_err *
 static int decoding_threads(const struct prep *x, int64_t begin, int64_t end) {
     int64_t longest = 1;
     for (int64_t f = begin; f < end; f++)
-        if (x->file[f].n_samples > longest) longest = x->file[f].n_samples;
+        if (!prep_is_long(x, &x->file[f]) && x->file[f].n_samples > longest) longest = x->file[f].n_samples;
     int64_t fit = WAVE_BYTES / (longest * (int64_t)sizeof(float));
     return fit < 1 ? 1 : fit < x->p->threads ? (int)fit : x->p->threads;
 }

@@ -109,4 +109,9 @@ int prep_window(const struct prep *x, const struct prep_clip *c, int64_t *first,
                 struct es_err *err);
 int prep_write_all(struct prep *x, struct es_store_writer *w, const int64_t *row, struct es_err *err);
 
+/* prepare_long.c: recordings for all ranks together. The clips of file f: order[first[f]] .. order[first[f+1]-1]. */
+bool prep_is_long(const struct prep *x, const struct prep_file *f);
+int prep_write_long_all(struct prep *x, struct es_store_writer *w, const int64_t *first, const int64_t *order,
+                        const int64_t *row, struct es_err *err);
+
 #endif

@@ -2,9 +2,11 @@
 
 #include <string.h>
 
+#include "earshot/h5.h"
 #include "earshot/hash.h"
 #include "earshot/mem.h"
 #include "earshot/predictions.h"
+#include "earshot/stack.h"
 
 #define BLOCK_CLIPS 64
 #define MAX_FILES 64
@@ -39,7 +41,19 @@ struct job {
     float *logits, *one;
     double *sum;
     int64_t row_n;
+    struct es_stack *stack; /* NULL: one weight a file */
+    float *all, *row;       /* with a stack: [n_files, row_n] of a clip, features of a frame */
+    uint64_t digest;        /* of the weights */
 };
+
+static int open_stack(struct job *j, struct es_err *err) {
+    const int n = j->p->n_files;
+    ES_TRY(es_stack_load(&j->stack, j->p->stack, n, es_predictions_n_classes(j->q[0]),
+                         es_predictions_classes(j->q[0]), err));
+    j->all = es_alloc((size_t)(n * j->row_n), sizeof *j->all, err);
+    j->row = es_alloc((size_t)j->stack->n_features + 1, sizeof *j->row, err);
+    return j->all && j->row ? es_h5_digest_all(NULL, j->p->stack, &j->digest, err) : -ES_EIO;
+}
 
 static int open_files(struct job *j, struct es_err *err) {
     double total = 0;
@@ -54,13 +68,28 @@ static int open_files(struct job *j, struct es_err *err) {
     j->logits = es_alloc((size_t)(BLOCK_CLIPS * j->row_n), sizeof(float), err);
     j->one = es_alloc((size_t)(BLOCK_CLIPS * j->row_n), sizeof(float), err);
     j->sum = es_alloc((size_t)(BLOCK_CLIPS * j->row_n), sizeof(double), err);
-    return j->logits && j->one && j->sum ? 0 : -ES_EIO;
+    j->digest = es_hash_bytes(j->weight, (size_t)j->p->n_files * sizeof(double));
+    if (!j->logits || !j->one || !j->sum) return -ES_EIO;
+    return j->p->stack ? open_stack(j, err) : 0;
+}
+
+static int stack_block(struct job *j, int64_t first, int64_t n, struct es_err *err) {
+    const float *z[MAX_FILES];
+    for (int64_t c = 0; c < n; c++) {
+        for (int i = 0; i < j->p->n_files; i++) {
+            z[i] = j->all + i * j->row_n;
+            ES_TRY(es_predictions_read(j->q[i], first + c, 1, j->all + i * j->row_n, err));
+        }
+        es_stack_run(j->stack, es_predictions_n_frames(j->q[0]), z, j->logits + c * j->row_n, j->row);
+    }
+    return 0;
 }
 
 /* Mean in double, in the order of the files. */
 static int mean_block(struct job *j, int64_t b, struct es_err *err) {
     int64_t first = b * BLOCK_CLIPS, n = es_predictions_n_clips(j->q[0]) - first;
     if (n > BLOCK_CLIPS) n = BLOCK_CLIPS;
+    if (j->stack) return stack_block(j, first, n, err);
     memset(j->sum, 0, (size_t)(n * j->row_n) * sizeof(double));
     for (int i = 0; i < j->p->n_files; i++) {
         ES_TRY(es_predictions_read(j->q[i], first, n, j->one, err));
@@ -72,6 +101,9 @@ static int mean_block(struct job *j, int64_t b, struct es_err *err) {
 
 static void close_files(struct job *j) {
     for (int i = 0; i < j->p->n_files; i++) es_predictions_close(&j->q[i]);
+    es_stack_free(&j->stack);
+    es_free(&j->row);
+    es_free(&j->all);
     es_free(&j->sum);
     es_free(&j->one);
     es_free(&j->logits);
@@ -93,8 +125,7 @@ int es_ensemble_all(const struct es_comm *c, const struct es_ensemble_params *p,
                                        .block_clips = BLOCK_CLIPS,
                                        .names = es_predictions_names(j.q[0]),
                                        .classes = es_predictions_classes(j.q[0]),
-                                       .model_digest =
-                                           es_hash_bytes(j.weight, (size_t)p->n_files * sizeof(double)),
+                                       .model_digest = j.digest,
                                        .store_digest = es_predictions_store_digest(j.q[0]),
                                        .which = "ensemble"};
     ES_GO(es_predictions_begin_all(&w, c, p->out, &desc, err));

@@ -8,29 +8,16 @@
 #include "earshot/labels.h"
 #include "earshot/log.h"
 #include "earshot/mem.h"
-#include "earshot/mpauc.h"
 #include "earshot/predict.h"
 #include "probe_impl.h"
-
-enum { DESED, MAESTRO, FAMILIES, MAX_EVENTS = 2048, HOLD_OUT = 10 };
-
-struct ref { /* a clip */
-    int store;
-    int64_t id;
-};
-struct list {
-    struct ref *ref;
-    int64_t n;
-};
 
 struct job {
     const struct es_comm *c;
     const struct es_probe_params *p;
     struct es_probe *out;
     struct probe_taps *taps;
-    struct list clips[ES_PROBE_PARTS][FAMILIES];
+    struct probe_clips clips;
     int K, frames, n_sets;
-    bool audioset;
     const struct es_label_grid *grid;
     struct es_gram **gram; /* [sets] */
     float *path;           /* of one set after the other: [lambdas, K, d] */
@@ -42,108 +29,20 @@ struct job {
     int64_t n_scores;
 };
 
-/* ---- clips */
-
-/* Which part a clip belongs to, or -1. i_train: how many of as_train came before. */
-static int part_of(enum es_subset subset, int split, int64_t i_train, int *family) {
-    *family = subset == ES_SUBSET_MAESTRO || subset == ES_SUBSET_MAESTRO_TEST ? MAESTRO : DESED;
-    switch (subset) {
-    case ES_SUBSET_STRONG_REAL:
-    case ES_SUBSET_SYNTH:
-        return ES_PROBE_FIT;
-    case ES_SUBSET_MAESTRO:
-        return split == 0 ? ES_PROBE_FIT : ES_PROBE_VALIDATION;
-    case ES_SUBSET_SYNTH_VALIDATION:
-        return ES_PROBE_VALIDATION;
-    case ES_SUBSET_VALIDATION:
-    case ES_SUBSET_MAESTRO_TEST:
-    case ES_SUBSET_AS_EVAL:
-        return ES_PROBE_TEST;
-    case ES_SUBSET_AS_TRAIN:
-        return i_train % HOLD_OUT == HOLD_OUT - 1 ? ES_PROBE_VALIDATION : ES_PROBE_FIT;
-    default:
-        return -1;
-    }
-}
-
-static void thin_out(struct list *l, int64_t most) {
-    if (most == 0 || l->n <= most) return;
-    for (int64_t i = 0; i < most; i++) l->ref[i] = l->ref[i * l->n / most];
-    l->n = most;
-}
-
-static int list_clips(struct job *j, struct es_err *err) {
-    int64_t total = 0, i_train = 0;
-    for (int s = 0; s < j->p->n_stores; s++) total += es_store_n_clips(j->p->store[s]);
-    for (int part = 0; part < ES_PROBE_PARTS; part++)
-        for (int f = 0; f < FAMILIES; f++) {
-            j->clips[part][f].ref = es_alloc((size_t)total, sizeof(struct ref), err);
-            if (!j->clips[part][f].ref) return -ES_EIO;
-        }
-    for (int s = 0; s < j->p->n_stores; s++)
-        for (int64_t i = 0; i < es_store_n_clips(j->p->store[s]); i++) {
-            const enum es_subset subset = es_store_subset(j->p->store[s], i);
-            int family, part = part_of(subset, es_store_split(j->p->store[s], i), i_train, &family);
-            i_train += subset == ES_SUBSET_AS_TRAIN;
-            if (part < 0) continue;
-            struct list *l = &j->clips[part][family];
-            l->ref[l->n++] = (struct ref){s, i};
-        }
-    for (int part = 0; part < ES_PROBE_PARTS; part++) {
-        for (int f = 0; f < FAMILIES; f++) {
-            thin_out(&j->clips[part][f], j->p->max_clips);
-            j->out->n_clips[part] += j->clips[part][f].n;
-        }
-        if (part < ES_PROBE_TEST && j->out->n_clips[part] == 0)
-            return es_err_set(err, ES_EDATA, "%s: no clips %s", es_store_path(j->p->store[0]),
-                              part == ES_PROBE_FIT
-                                  ? "with frame labels to fit on (strong_real, synth, maestro, as_train)"
-                                  : "to choose lambda on (synth_validation, maestro, as_train)");
-    }
-    return 0;
-}
-
-/* The classes that training rows of a family are valid for; AudioSet: all. */
-static bool fits(const struct job *j, int family, int k) {
-    if (j->audioset) return family == DESED;
-    return es_labels_mask(family == MAESTRO ? ES_SUBSET_MAESTRO : ES_SUBSET_SYNTH, 0) >> k & 1;
-}
-/* The classes that a family is judged by: its own, without aliases. */
-static bool judges(const struct job *j, int family, int k) {
-    return j->audioset ? family == DESED : (k >= ES_N_DESED_CLASSES) == (family == MAESTRO);
-}
-
-/* y [frames, K] of a clip. */
-static int labels(const struct job *j, const struct ref *r, float *y, struct es_err *err) {
-    const struct es_store *s = j->p->store[r->store];
-    struct es_event event[MAX_EVENTS];
-    int n;
-    const struct es_event *in = es_store_events(s, r->id, &n);
-    if (n > MAX_EVENTS / 2)
-        return es_err_set(err, ES_EDATA, "%s: clip %s has %d events, want at most %d", es_store_path(s),
-                          es_store_name(s, r->id), n, MAX_EVENTS / 2);
-    if (!j->audioset) {
-        n = es_labels_alias(es_store_subset(s, r->id), es_store_split(s, r->id), in, n, event);
-        in = event;
-    }
-    n = es_labels_process(in, n, 0, j->grid->clip_s, event);
-    es_labels_encode(event, n, j->grid, j->K, y, j->K, 1);
-    return 0;
-}
-
 /* ---- a pass over clips: the features of a block on each rank, then everybody's visit; n = 0: no block for this rank */
-typedef int (*visit_fn)(struct job *j, const struct list *l, int64_t first, int n, struct es_err *err);
+typedef int (*visit_fn)(struct job *j, const struct probe_list *l, int64_t first, int n, struct es_err *err);
 
-static int load(struct job *j, const struct ref *ref, int n, struct es_err *err) {
+static int load(struct job *j, const struct probe_ref *ref, int n, struct es_err *err) {
     for (int i = 0; i < n; i++) {
         float *wave = probe_taps_waves(j->taps) + (int64_t)i * ES_CLIP_SAMPLES;
         ES_TRY(es_predict_read(j->p->store[ref[i].store], ref[i].id, wave, j->pcm, err));
-        ES_TRY(labels(j, &ref[i], j->y + (int64_t)i * j->frames * j->K, err));
+        ES_TRY(probe_labels(&j->clips, j->grid, &ref[i], j->y + (int64_t)i * j->frames * j->K, err));
     }
     return probe_taps_run(j->taps, n, err);
 }
 
-static int pass(struct job *j, const char *what, const struct list *l, visit_fn visit, struct es_err *err) {
+static int pass(struct job *j, const char *what, const struct probe_list *l, visit_fn visit,
+                struct es_err *err) {
     const int64_t block = j->p->block, n_blocks = (l->n + block - 1) / block;
     const int size = es_comm_size(j->c);
     struct es_progress progress = {0};
@@ -166,7 +65,7 @@ static int pass(struct job *j, const char *what, const struct list *l, visit_fn 
 
 /* ---- fit */
 
-static int add_rows(struct job *j, const struct list *l, int64_t first, int n, struct es_err *err) {
+static int add_rows(struct job *j, const struct probe_list *l, int64_t first, int n, struct es_err *err) {
     (void)l;
     (void)first;
     for (int i = 0; i < j->n_sets; i++)
@@ -190,7 +89,8 @@ static int solve(struct job *j, const bool with[FAMILIES], struct es_err *err) {
             es_watchdog_kick("probe: solve", i);
             rc = es_gram_solve_all(j->gram[i], j->p->lambda[l] * scale, 1, w, NULL, err);
             for (int k = 0; rc == 0 && k < j->K; k++)
-                if (fits(j, DESED, k) == with[DESED] && fits(j, MAESTRO, k) == with[MAESTRO])
+                if (probe_fits(&j->clips, DESED, k) == with[DESED] &&
+                    probe_fits(&j->clips, MAESTRO, k) == with[MAESTRO])
                     for (int64_t m = 0; m < d; m++) path_of(j, i, l)[k * d + m] = (float)w[k * d + m];
         }
         es_free(&w);
@@ -207,9 +107,9 @@ static int fit(struct job *j, struct es_err *err) {
         bool with[FAMILIES];
     } steps[] = {
         {false, DESED, {true, false}}, {false, MAESTRO, {true, true}}, {true, MAESTRO, {false, true}}};
-    for (int s = 0; s < (j->audioset ? 1 : 3); s++) {
+    for (int s = 0; s < (j->clips.audioset ? 1 : 3); s++) {
         for (int i = 0; steps[s].reset && i < j->n_sets; i++) es_gram_reset(j->gram[i]);
-        int rc = pass(j, "probe: fit", &j->clips[ES_PROBE_FIT][steps[s].add], add_rows, err);
+        int rc = pass(j, "probe: fit", &j->clips.part[ES_PROBE_FIT][steps[s].add], add_rows, err);
         if (rc != 0) return rc;
         ES_TRY(solve(j, steps[s].with, err));
     }
@@ -218,12 +118,12 @@ static int fit(struct job *j, struct es_err *err) {
 
 /* ---- validation: squared errors of the whole path */
 
-static int add_errors(struct job *j, const struct list *l, int64_t first, int n, struct es_err *err) {
+static int add_errors(struct job *j, const struct probe_list *l, int64_t first, int n, struct es_err *err) {
     (void)err;
     const int L = j->p->n_lambdas, K = j->K, size = es_comm_size(j->c);
     const int64_t rows = (int64_t)n * j->frames, most = (int64_t)j->p->block * j->frames,
                   n_errors = (int64_t)j->n_sets * L * K + K;
-    const int family = l == &j->clips[ES_PROBE_VALIDATION][MAESTRO] ? MAESTRO : DESED;
+    const int family = l == &j->clips.part[ES_PROBE_VALIDATION][MAESTRO] ? MAESTRO : DESED;
     (void)first;
     memset(j->error, 0, (size_t)n_errors * sizeof *j->error);
     for (int i = 0; n > 0 && i < j->n_sets; i++) { /* whole blocks: shapes of products never depend on n */
@@ -241,7 +141,7 @@ static int add_errors(struct job *j, const struct list *l, int64_t first, int n,
     double *sum = j->errors + (int64_t)size * n_errors; /* in order of blocks */
     for (int r = 0; r < size; r++)
         for (int64_t m = 0; m < n_errors; m++)
-            if (judges(j, family, (int)(m % K))) sum[m] += j->errors[r * n_errors + m];
+            if (probe_judges(&j->clips, family, (int)(m % K))) sum[m] += j->errors[r * n_errors + m];
     return 0;
 }
 
@@ -271,7 +171,7 @@ static void choose(struct job *j) {
 
 /* ---- scores */
 
-static int keep_outputs(struct job *j, const struct list *l, int64_t first, int n, struct es_err *err) {
+static int keep_outputs(struct job *j, const struct probe_list *l, int64_t first, int n, struct es_err *err) {
     (void)err;
     const int rank = es_comm_rank(j->c), size = es_comm_size(j->c);
     const int64_t row = (int64_t)j->frames * j->K, most = (int64_t)j->p->block * j->frames;
@@ -297,59 +197,17 @@ static int keep_outputs(struct job *j, const struct list *l, int64_t first, int 
     return 0;
 }
 
-static int mpauc(const struct es_scores *scores, const struct es_truth *truth, bool maestro, double *value,
-                 struct es_err *err) {
-    struct es_truth *clips = NULL;
-    struct es_evalset *set = NULL;
-    struct es_auroc *auroc = NULL;
-    struct es_evalset_params ep = {.subset = maestro};
-    struct es_auroc_params ap = es_mpauc_params();
-    int rc = 0;
-    if (maestro) ES_GO(es_maestro_clips(&clips, truth, err));
-    ES_GO(es_evalset_new(&set, scores, maestro ? clips : truth, &ep, err));
-    ES_GO(es_auroc_new(&auroc, set, &ap, err));
-    *value = auroc->linear;
-done:
-    es_auroc_free(&auroc);
-    es_evalset_free(&set);
-    es_truth_free(&clips);
-    return rc;
-}
-
-/* On rank 0. What cannot be scored (a class with no negative second, say) is a warning and NAN. */
+/* On rank 0. */
 static int measure(struct job *j, int part, int family, struct es_err *err) {
-    const struct list *l = &j->clips[part][family];
-    const char **names = es_alloc((size_t)l->n, sizeof *names, err);
-    double *edges = es_alloc((size_t)j->frames + 1, sizeof *edges, err);
-    struct es_truth *truth = NULL;
-    struct es_scores *scores = NULL;
-    int rc = names && edges ? 0 : -ES_EIO;
-    for (int64_t i = 0; rc == 0 && i < l->n; i++) {
-        const struct es_store *s = j->p->store[l->ref[i].store];
-        names[i] = es_store_name(s, l->ref[i].id);
-        rc = es_truth_from_store(&truth, s, &l->ref[i].id, 1, family != MAESTRO, 0, err);
-    }
-    for (int t = 0; rc == 0 && t <= j->frames; t++) edges[t] = es_labels_time(j->grid, t);
-    for (int i = 0; rc == 0 && i < j->n_sets; i++) {
-        struct es_err why = {0};
-        double *value = &j->out->layer[i].score[part][family];
-        ES_GO(es_scores_from_array(&scores, l->n, names, j->frames, edges, j->K,
-                                   es_store_classes(j->p->store[0]), j->scores + i * l->n * j->frames * j->K,
-                                   "probe", err));
-        if (mpauc(scores, truth, family == MAESTRO, value, &why) < 0)
-            es_log(ES_LOG_WARN, "probe: %s not scored: %s", j->out->layer[i].name, why.msg);
-        es_scores_free(&scores);
-    }
-done:
-    es_scores_free(&scores);
-    es_truth_free(&truth);
-    es_free(&edges);
-    es_free(&names);
-    return rc;
+    const struct probe_list *l = &j->clips.part[part][family];
+    for (int i = 0; i < j->n_sets; i++)
+        ES_TRY(probe_score(&j->clips, l, j->frames, j->scores + i * l->n * j->frames * j->K,
+                           j->out->layer[i].name, &j->out->layer[i].score[part][family], err));
+    return 0;
 }
 
 static int score(struct job *j, int part, int family, struct es_err *err) {
-    const struct list *l = &j->clips[part][family];
+    const struct probe_list *l = &j->clips.part[part][family];
     if (l->n == 0) return 0;
     int rc = 0;
     if (es_comm_rank(j->c) == 0) {
@@ -365,32 +223,18 @@ static int score(struct job *j, int part, int family, struct es_err *err) {
 
 /* ---- all of it */
 
-static int check_stores(const struct job *j, struct es_err *err) {
-    const struct es_store *a = j->p->store[0];
-    for (int s = 1; s < j->p->n_stores; s++) {
-        const struct es_store *b = j->p->store[s];
-        bool same = es_store_n_classes(a) == es_store_n_classes(b);
-        for (int k = 0; same && k < j->K; k++)
-            same = strcmp(es_store_classes(a)[k], es_store_classes(b)[k]) == 0;
-        if (!same)
-            return es_err_set(err, ES_EDATA, "%s: /classes differ from those of %s; want stores of one phase",
-                              es_store_path(b), es_store_path(a));
-    }
-    const bool audioset =
-        es_store_count(a, ES_SUBSET_AS_TRAIN, -1) + es_store_count(a, ES_SUBSET_AS_EVAL, -1) > 0;
-    if (!audioset && j->K != ES_N_CLASSES)
-        return es_err_set(err, ES_EDATA, "%s: %d classes, want %d", es_store_path(a), j->K, ES_N_CLASSES);
-    return 0;
-}
-
 static int set_up(struct job *j, struct es_err *err) {
     const struct es_probe_params *p = j->p;
-    j->K = j->out->n_classes = es_store_n_classes(p->store[0]);
-    ES_TRY(check_stores(j, err));
-    j->audioset = es_store_count(p->store[0], ES_SUBSET_AS_TRAIN, -1) +
-                      es_store_count(p->store[0], ES_SUBSET_AS_EVAL, -1) >
-                  0;
-    ES_TRY(list_clips(j, err));
+    ES_TRY(probe_clips_new(&j->clips, p->n_stores, p->store, p->max_clips, err));
+    j->K = j->out->n_classes = j->clips.K;
+    for (int part = 0; part < ES_PROBE_PARTS; part++) {
+        for (int f = 0; f < FAMILIES; f++) j->out->n_clips[part] += j->clips.part[part][f].n;
+        if (part < ES_PROBE_TEST && j->out->n_clips[part] == 0)
+            return es_err_set(err, ES_EDATA, "%s: no clips %s", es_store_path(p->store[0]),
+                              part == ES_PROBE_FIT
+                                  ? "with frame labels to fit on (strong_real, synth, maestro, as_train)"
+                                  : "to choose lambda on (synth_validation, maestro, as_train)");
+    }
     ES_TRY(probe_taps_new(&j->taps, p, err));
     j->frames = probe_taps_frames(j->taps);
     j->out->n_rows = j->out->n_clips[ES_PROBE_FIT] * j->frames;
@@ -446,7 +290,7 @@ static int run(struct job *j, struct es_err *err) {
     int rc = fit(j, err);
     for (int i = 0; i < j->n_sets; i++) es_gram_free_all(&j->gram[i]);
     for (int f = 0; rc == 0 && f < FAMILIES; f++)
-        rc = pass(j, "probe: validation", &j->clips[ES_PROBE_VALIDATION][f], add_errors, err);
+        rc = pass(j, "probe: validation", &j->clips.part[ES_PROBE_VALIDATION][f], add_errors, err);
     if (rc != 0) return rc;
     choose(j);
     for (int part = ES_PROBE_VALIDATION; rc == 0 && part < ES_PROBE_PARTS; part++)
@@ -465,8 +309,7 @@ int es_probe_all(struct es_probe **out, const struct es_comm *c, const struct es
     if (rc == 0 && !p->check) rc = new_grams(&j, err);
     if (rc == 0 && !p->check) rc = run(&j, err);
     for (int i = 0; j.gram && i < j.n_sets; i++) es_gram_free_all(&j.gram[i]);
-    for (int part = 0; part < ES_PROBE_PARTS; part++)
-        for (int f = 0; f < FAMILIES; f++) es_free(&j.clips[part][f].ref);
+    probe_clips_free(&j.clips);
     es_free(&j.errors);
     es_free(&j.error);
     es_free(&j.z);

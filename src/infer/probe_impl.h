@@ -1,8 +1,40 @@
-/* Shared by probe.c and probe_taps.c. */
+/* Shared by probe*.c and ensemble_fit.c. */
 #ifndef EARSHOT_PROBE_IMPL_H
 #define EARSHOT_PROBE_IMPL_H
 
+#include "earshot/labels.h"
 #include "earshot/probe.h"
+
+enum { DESED, MAESTRO, FAMILIES }; /* AudioSet: as DESED */
+
+struct probe_ref { /* a clip */
+    int store;
+    int64_t id;
+};
+struct probe_list {
+    struct probe_ref *ref;
+    int64_t n;
+};
+struct probe_clips {
+    int n_stores, K;
+    struct es_store *const *store;
+    bool audioset;
+    struct probe_list part[ES_PROBE_PARTS][FAMILIES];
+};
+/* max_clips: of each list; 0: all. Free also after an error. */
+int probe_clips_new(struct probe_clips *c, int n_stores, struct es_store *const *store, int64_t max_clips,
+                    struct es_err *err);
+void probe_clips_free(struct probe_clips *c);
+/* The classes that training rows of a family are valid for; those that a family is judged by (its own, without aliases). */
+bool probe_fits(const struct probe_clips *c, int family, int k);
+bool probe_judges(const struct probe_clips *c, int family, int k);
+/* y [frames, K] of a clip. */
+int probe_labels(const struct probe_clips *c, const struct es_label_grid *grid, const struct probe_ref *r,
+                 float *y, struct es_err *err);
+/* mpauc of outputs [n, frames, K], larger = more likely. What cannot be scored (a class with no negative second, say) is a warning
+ * that names `what`, and NAN. */
+int probe_score(const struct probe_clips *c, const struct probe_list *l, int frames, const float *outputs,
+                const char *what, double *value, struct es_err *err);
 
 struct probe_set { /* features that are fitted together: one layer, or all with joint */
     int model;
