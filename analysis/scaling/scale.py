@@ -140,7 +140,7 @@ def scenarios(measured, a):
 def model(a, out, program, measured):
     path = out / "results.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    for key, m in sorted(scenarios(measured, a), key=lambda x: x[0]["ranks"]):  # a table of fewer nodes is there early
+    for key, m in [] if a.table else sorted(scenarios(measured, a), key=lambda x: x[0]["ranks"]):  # a table of fewer nodes is there early
         settings = settings_of(m, key["leaves"], a, key["ranks"])
         key["settings"] = settings
         if any(all(r.get(k) == v for k, v in key.items()) for r in rows):
@@ -260,6 +260,7 @@ def main():
     p.add_argument("--out", type=pathlib.Path, required=True, metavar="DIR")
     p.add_argument("--measured", type=pathlib.Path, metavar="FILE", help="JSON Lines of bench step --roofline, one rank")
     p.add_argument("--check", action="store_true")
+    p.add_argument("--table", action="store_true", help="of what is in DIR/results.jsonl; nothing is simulated")
     p.add_argument("--earshot", default=f"{build}/earshot" if build else ROOT / "build/release/earshot")
     p.add_argument("--ranks", type=int, default=1024, help="most nodes")
     p.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
@@ -275,7 +276,7 @@ def main():
     p.add_argument("--steps", type=int, default=3, help="simulated, fewer on more than 64 nodes")
     a = p.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
-    program = compile_simulator(a.out)
+    program = None if a.table else compile_simulator(a.out)
     if a.check:
         check(a, a.out, program)
         return

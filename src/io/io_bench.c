@@ -50,6 +50,12 @@ static int64_t part_max(const struct bench *b) {
     return floats_of_checkpoint(b) / b->size + 1;
 }
 
+static void fill(const struct bench *b, float *x, int64_t n, size_t room) {
+    const int64_t step = (int64_t)(room / sizeof(float));
+    for (int64_t i = 0; i < n; i += step)
+        memcpy(x + i, b->noise, (size_t)(n - i < step ? n - i : step) * sizeof(float));
+}
+
 static int bench_alloc(struct bench *b, struct es_err *err) {
     int64_t n = b->n_clips > b->n_rows ? b->n_clips : b->n_rows,
             block = (int64_t)BLOCK_CLIPS * N_FRAMES * N_CLASSES * 4;
@@ -72,6 +78,9 @@ static int bench_alloc(struct bench *b, struct es_err *err) {
         uint32_t bits = es_rng_u32(&r) & 0xBFFFFFFFu; /* below 2: finite as a float */
         memcpy(b->noise + i, &bits, 4);
     }
+    fill(b, b->values, floats_of_checkpoint(b), room);
+    fill(b, b->m, part_max(b), room);
+    fill(b, b->v, part_max(b), room);
     for (int64_t i = 0; i < n; i++) {
         snprintf(b->name[i], sizeof b->name[i], "clip%08lld", (long long)i);
         b->names[i] = b->name[i];

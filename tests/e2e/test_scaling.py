@@ -66,6 +66,9 @@ def test_program(out):
     assert (out / "weak.png").stat().st_size > 1000 and (out / "strong.png").stat().st_size > 1000
     subprocess.run(command, check=True, capture_output=True)
     assert (out / "results.jsonl").read_text() == results, "what is there is simulated again"
+    (out / "table.md").unlink()
+    subprocess.run([*command, "--table"], check=True, capture_output=True)
+    assert (out / "table.md").read_text() == table
 
 
 def main():

@@ -292,7 +292,7 @@ static void overlaps(void **state) {
     static const enum es_subset subset[N] = {ES_SUBSET_STRONG_REAL, ES_SUBSET_STRONG_REAL,
                                              ES_SUBSET_VALIDATION, ES_SUBSET_PUBLIC, ES_SUBSET_WEAK};
     static const char *const names[N] = {"strong", "external_train", "validation", "public", "weak"};
-    struct es_prepare_source source[N] = {{NULL}};
+    struct es_prepare_source source[N];
     struct es_prepare_params p;
     struct es_prepare_report r;
     struct es_store *s = NULL;
