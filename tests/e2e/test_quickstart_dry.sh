@@ -59,7 +59,7 @@ train)
     case $name in it2-stage1-*) need "$w/pseudo/desed.h5"; need "$w/pseudo/maestro.h5" ;; esac
     mkdir -p "$dir"
     cp "$LOG" "$dir/metrics.h5"
-    touch "$dir/checkpoint-last.h5" ;;
+    touch "$dir"/checkpoint-{last,best}.h5 ;;
 evaluate)
     value=0.6
     case $out in *untrained*) value=0.1 ;; *"${BAD-nothing}"*) value=0.1 ;; esac

@@ -48,8 +48,8 @@ has() { call "$1" | grep -qF -- "$2" || fail "$1: no $2 in: $(call "$1")"; }
 has pretrain '<--dependency=afterok:101>'
 has it1-stage2 '<--array=0-2>'
 has it1-stage2 '<--dependency=aftercorr:103>'
-has it1-stage2 '<atst fpasst beats><train --config configs/it1/stage2-{item}.yaml --set run.dir=w/x/runs/it1-stage2-{item}>'
-has it1-stage1 '<predict --checkpoint w/x/runs/it1-stage1-{item}/checkpoint-last.h5 --store w/x/stores/desed.h5 --subset validation --out'
+has it1-stage2 '<atst fpasst beats><train --config configs/it1/stage2-{item}.yaml --set train.leaves=8 --set run.dir=w/x/runs/it1-stage2-{item}>'
+has it1-stage1 '<predict --checkpoint w/x/runs/it1-stage1-{item}/checkpoint-best.h5 --store w/x/stores/desed.h5 --subset validation --out'
 has it1-ensemble '<--dependency=afterok:105>'
 has it1-ensemble '<ensemble --out w/x/pseudo/desed.h5 w/x/pred/it1-stage2-atst-desed.h5 w/x/pred/it1-stage2-fpasst-desed.h5 w/x/pred/it1-stage2-beats-desed.h5>'
 call it1-ensemble | grep -q -- --array && fail "it1-ensemble is one job"

@@ -207,7 +207,7 @@ slurm scontrol -o show job "$urgent" | grep -q 'JobState=COMPLETED ' || fail "th
 echo "== the toy pipeline on 2 ranks, a few steps a phase; pre-training is stopped once and requeued"
 export EARSHOT_WORK=$S/work
 echo 'threads=1 nodes_max=1 ranks=2 launcher=srun' >site.sh
-sed -E '/^pretrain/s/run.dir=\{run\}/& --set train.max_steps=12/; /^it.-stage/s/run.dir=\{run\}/& --set train.max_steps=2/' slurm/graph.tsv >graph.tsv
+sed -E '/^pretrain/s/run.dir=\{run\}/& --set train.max_steps=12/; /^it.-stage/s/run.dir=\{run\}/& --set train.max_steps=2/; s/checkpoint-best/checkpoint-last/' slurm/graph.tsv >graph.tsv
 EARSHOT_PROGRAM=$program slurm/submit.sh --graph graph.tsv --site site.sh --only atst --config-dir "$configs" >submitted
 [ "$(wc -l <submitted)" = 10 ] || fail "want 10 phases, got: $(cat submitted)"
 while read -r phase _ id; do job[${phase%:}]=$id; done <submitted
