@@ -6,7 +6,7 @@ usage: tests/bench/evaluate.py [--program build/release/earshot] [--python VENV/
 Continuous scores of 10 classes in 156 frames a clip, seeded, as an HDF5 file. Earshot's time is the whole process, reading the
 file and starting included; sed_scores_eval's that of its two calls of psds, its reading shown apart. CPU seconds (on a quiet machine:
 wall time), medians over the rounds of Earshot. The values must agree to 1e-9; exit code 1 when they do not, or when the ratio is below
-30. Needs sed_scores_eval in the interpreter of --python (pip install sed_scores_eval in a venv): without it 77.
+30. Needs sed_scores_eval in the interpreter of --python (a venv: pip install sed_scores_eval "pandas<2.3" h5py matplotlib): without it 77.
 TIMEOUT 300
 """
 import argparse
