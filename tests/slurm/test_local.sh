@@ -189,6 +189,7 @@ bash "$source/tests/slurm/cluster.sh" kill "$victim"
 rm -rf "${S:?}/spool/$victim" && mkdir "$S/spool/$victim"
 cut_wait "${job[preempt]}" "${job[node]}"
 cut_wait "${job[limit]}"
+slurm scontrol update JobId="${job[limit]}" TimeLimit=10 # once is enough
 EARSHOT_PROGRAM=$program slurm/status.sh --graph graph.tsv --config-dir "$configs" --site site.sh >status.txt
 grep -Eq "^node .* ${job[node]} (PENDING|RUNNING|CONFIGURING|COMPLETING).* step [0-9]+" status.txt || fail "status: $(cat status.txt)"
 wait_for 240 empty
