@@ -399,6 +399,7 @@ int prep_write_all(struct prep *x, struct es_store_writer *w, const int64_t *row
     int rc = sort_by_file(x, &sorted, err);
     if (rc == 0) rc = round_new(&round, most, err);
     ES_GO(es_err_agree_all(x->comm, rc, err));
+    ES_GO(prep_write_long_all(x, w, sorted.first, sorted.order, row, err));
     es_progress_begin(&progress, "prepare");
     do { /* short rounds: one rank's error ends the job soon */
         double round_s = es_now_s();

@@ -1,5 +1,5 @@
 /* RANKS 1 2 3 4
- * TIMEOUT 60
+ * TIMEOUT 180
  * Distributed resampling and convolution against serial FFTW of the same algorithm, against libsoxr below 7 kHz, against the sum;
  * shares of memory; failures of one rank. */
 #include <math.h>

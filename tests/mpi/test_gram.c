@@ -1,5 +1,5 @@
 /* RANKS 1 2 3 4
- * TIMEOUT 60
+ * TIMEOUT 180
  * Ridge solutions: LAPACK's have the same bits on any number of ranks, ScaLAPACK's agree with them on every grid; failures are
  * everybody's. */
 #include <math.h>
