@@ -284,8 +284,8 @@ static uint64_t digest_of(const char *text, const char *set) {
     struct es_config *cfg = defaults();
     struct es_err err = {0};
     assert_int_equal(es_config_load_text(cfg, "t", text, &err), 0);
-    if (set) assert_int_equal(es_config_set(cfg, set, &err), 0);
-    assert_int_equal(es_config_finish(cfg, &err), 0);
+    if ((set && es_config_set(cfg, set, &err) < 0) || es_config_finish(cfg, &err) < 0)
+        fail_msg("%s", err.msg);
     uint64_t d = es_config_digest(cfg);
     es_config_free(&cfg);
     return d;
@@ -319,6 +319,7 @@ static void digest_says_same_experiment(void **state) {
         if (strcmp(other, key[i].preset) == 0) other = "2";
         if (key[i].range && strcmp(key[i].range, "0..<1") == 0) other = "0.25";
         if (strncmp(key[i].name, "demo.maestro_s", 14) == 0) other = "11";
+        if (strcmp(key[i].name, "dsp.max_local_samples") == 0) other = "2000";
         if (strncmp(key[i].name, "crnn.", 5) == 0 && key[i].type == ES_CONFIG_INTS) other = "3,3,3,3,3,3,3";
         if (key[i].count == 2) other = "2,4";
         if (key[i].count == 5) other = "1,2,3,4,5";
