@@ -383,8 +383,6 @@ static const struct es_config_key table[] = {
         .range = "0..4096", .count = 2, OUTSIDE),
     ROW(DOUBLES, "probe.lambdas", "[1.0e-6, 1.0e-5, 1.0e-4, 1.0e-3, 1.0e-2, 0.1]",
         "penalties that probe tries, relative to the mean of the diagonal of X'X", .range = ">0", OUTSIDE),
-    ROW(INT, "slurm.max_restarts", "20", "give up after so many restarts without progress",
-        .range = "0..1000000", OUTSIDE),
 
     ROW(CHOICE, "prepare.corpus", "desed", "which corpus to read", .choices = "as-strong|desed|maestro"),
     ROW(PATH, "prepare.root", "", "folder of the corpus", ANY),
