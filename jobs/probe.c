@@ -147,5 +147,5 @@ const struct es_job_spec es_job_probe_spec = {
     .long_running = true,
     .sections = "probe linalg predict threads_per_rank",
     .example = "cd build/quickstart && earshot probe --checkpoint runs/it1-stage1-atst/checkpoint-last.h5 "
-               "--store stores/desed.h5 --store stores/maestro.h5",
+               "--store stores/desed.h5",
     .run = es_job_probe};

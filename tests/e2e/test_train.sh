@@ -168,8 +168,8 @@ ok 2 train --config pre.yaml --set run.dir=runs/live --set train.max_steps=3
 ok 2 train --config pre.yaml --set run.dir=runs/live
 wait $follower || fail "metrics --follow: $(cat followed_err)"
 rows() { grep -cE "^ +$1 " followed; }
-[ "$(rows 0) $(rows 1) $(rows 2)" = "1 1 2" ] || fail "metrics --follow: $(cat followed)" # step 2 ends an epoch: validation
+[ "$(rows 0) $(rows 1) $(rows 2)" = "1 1 3" ] || fail "metrics --follow: $(cat followed)" # step 2 ends an epoch and a run: validation, checkpoint
 grep -q 'gradient_norm' followed || fail "metrics --follow: no head"
 ok 1 metrics runs/pre/metrics.h5 --last 2
-[ "$(grep -cE '^ +[245] ' out)" = 4 ] && [ "$(grep -cE '^ +[013] ' out)" = 0 ] || fail "metrics --last 2"
+[ "$(grep -cE '^ +[245] ' out)" = 5 ] && [ "$(grep -cE '^ +[013] ' out)" = 0 ] || fail "metrics --last 2"
 done_testing

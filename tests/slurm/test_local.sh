@@ -178,7 +178,7 @@ disturb() {
 OPENBLAS_CORETYPE=Haswell ONEDNN_MAX_CPU_ISA=AVX2 OMP_PROC_BIND=false timeout -k 5 240 "$program" train --quiet \
     --config "$configs/pretrain-atst.yaml" --set train.epochs=$steps --set train.validate_every=0 --set threads_per_rank=1 --set run.dir="$S/alone"
 submitted_program=$program
-ES_FAULT=slow-step:700 disturb limit "-w n4 --time=1"
+ES_FAULT=slow-step:1100 disturb limit "-w n4 --time=1"
 ES_FAULT=slow-step:200 disturb preempt "-w n1"
 ES_FAULT=slow-step:200 disturb node "--exclude=n1,n4"
 wait_for 90 test -e "$EARSHOT_WORK/runs/preempt/checkpoint-last.h5"
@@ -191,7 +191,7 @@ cut_wait "${job[preempt]}" "${job[node]}"
 cut_wait "${job[limit]}"
 slurm scontrol update JobId="${job[limit]}" TimeLimit=10 # once is enough
 EARSHOT_PROGRAM=$program slurm/status.sh --graph graph.tsv --config-dir "$configs" --site site.sh >status.txt
-grep -Eq "^node .* ${job[node]} (PENDING|RUNNING|CONFIGURING|COMPLETING).* step [0-9]+" status.txt || fail "status: $(cat status.txt)"
+grep -Eq "^node .* ${job[node]} (PENDING|RUNNING|CONFIGURING|COMPLETING|COMPLETED).* step [0-9]+" status.txt || fail "status: $(cat status.txt)"
 wait_for 240 empty
 digest() { "$program" inspect --digest "$1/checkpoint-last.h5"; }
 want=$(digest "$S/alone")
@@ -208,7 +208,7 @@ slurm scontrol -o show job "$urgent" | grep -q 'JobState=COMPLETED ' || fail "th
 echo "== the toy pipeline on 2 ranks, a few steps a phase; pre-training is stopped once and requeued"
 export EARSHOT_WORK=$S/work
 echo 'threads=1 nodes_max=1 ranks=2 launcher=srun' >site.sh
-sed -E '/^pretrain/s/run.dir=\{run\}/& --set train.max_steps=12/; /^it.-stage/s/run.dir=\{run\}/& --set train.max_steps=2/; s/checkpoint-best/checkpoint-last/' slurm/graph.tsv >graph.tsv
+sed -E '/^pretrain/s/run.dir=\{run\}/& --set train.max_steps=12/; /^it.-stage/s/run.dir=\{run\}/& --set train.max_steps=2/; s/checkpoint-best/checkpoint-last/g' slurm/graph.tsv >graph.tsv
 EARSHOT_PROGRAM=$program slurm/submit.sh --graph graph.tsv --site site.sh --only atst --config-dir "$configs" >submitted
 [ "$(wc -l <submitted)" = 10 ] || fail "want 10 phases, got: $(cat submitted)"
 while read -r phase _ id; do job[${phase%:}]=$id; done <submitted
