@@ -48,19 +48,22 @@ declare -A items=() array_of=() text_of=()
 
 # expand_words WORDS ARRAY: a word with the placeholder of a list that the phase is no array over becomes a word for each item
 expand_words() {
-    local word list item out=()
-    for word in $1; do
-        for list in "${!items[@]}"; do
+    local list item word words longer
+    read -ra words <<<"$1"
+    for list in "${!items[@]}"; do
+        longer=()
+        for word in "${words[@]}"; do
             if [ "$list" = "$2" ]; then
-                word=${word//"{$list}"/"{item}"}
+                longer+=("${word//"{$list}"/"{item}"}")
             elif [[ $word = *"{$list}"* ]]; then
-                for item in ${items[$list]}; do out+=("${word//"{$list}"/$item}"); done
-                word=
+                for item in ${items[$list]}; do longer+=("${word//"{$list}"/$item}"); done
+            else
+                longer+=("$word")
             fi
         done
-        [ -z "$word" ] || out+=("$word")
+        words=("${longer[@]}")
     done
-    echo "${out[*]}"
+    echo "${words[*]}"
 }
 
 # find_configs WORDS ITEMS: {config}/a/b.yaml is there as a/b.yaml or as a-b.yaml, for every item; prints the words

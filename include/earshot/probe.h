@@ -60,7 +60,7 @@ struct es_probe {
 };
 
 /* Collective; errors agreed. ES_STOPPED after a signal (nothing is kept). */
-int es_probe_all(struct es_probe **p, const struct es_comm *c, const struct es_probe_params *params,
+int es_probe_all(struct es_probe **out, const struct es_comm *c, const struct es_probe_params *p,
                  struct es_err *err);
 void es_probe_free(struct es_probe **p);
 

@@ -104,7 +104,7 @@ refuse 64 'some of tokens, block.N, norm, head' probe "${stage[@]}" --layers blo
 refuse 65 'want models of one phase' probe --checkpoint runs/pre/checkpoint-last.h5 "${stage[@]}"
 refuse 65 'differ from those of' probe "${stage[@]}" --store as-strong.h5
 refuse 64 'the layer head was not fitted' probe "${stage[@]}" --layers block.0 --init-head x.h5
-refuse 65 'is not positive definite' probe --checkpoint runs/head/checkpoint-last.h5 "${stage[@]}" --joint --set probe.lambdas=[1.0e-300] # a transformer twice
+refuse 65 'is not positive definite' probe --checkpoint runs/head/checkpoint-last.h5 "${stage[@]}" --joint --set "probe.lambdas=[1.0e-300]" # a transformer twice
 [ ! -e x.h5 ] || fail "a head of nothing"
 go 1 train --config stage1.yaml --set run.dir=runs/bad --set model.init_head=as-head.h5 --init-only
 [ $code = 65 ] && errors | grep -q 'no such entry of this shape' || fail "another model's head"
