@@ -151,7 +151,7 @@ static void choose(struct job *j) {
                  *rows = sum + (int64_t)j->n_sets * L * K;
     for (int i = 0; i < j->n_sets; i++) {
         struct es_probe_layer *y = &j->out->layer[i];
-        y->error = INFINITY;
+        y->error = (double)INFINITY;
         for (int l = 0; l < L; l++) {
             double mean = 0;
             int n = 0;
