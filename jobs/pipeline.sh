@@ -21,15 +21,7 @@ here=$(dirname "${BASH_SOURCE[0]}")/../slurm name=pipeline
 # shellcheck source=slurm/graph.sh
 . "$here/graph.sh"
 
-dry_run=0 arguments=()
-for argument; do
-    case $argument in
-    --dry-run) dry_run=1 ;;
-    --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
-    *) arguments+=("$argument") ;;
-    esac
-done
-graph_options ${arguments[@]+"${arguments[@]}"}
+graph_run_options "$@"
 n_ranks=${EARSHOT_RANKS:-2} n_train=1
 [[ $n_ranks =~ ^[1-9][0-9]*$ ]] || fail "EARSHOT_RANKS: '$n_ranks', want a number"
 while [ $((2 * n_train)) -le "$n_ranks" ]; do n_train=$((2 * n_train)); done

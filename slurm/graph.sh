@@ -44,6 +44,20 @@ graph_options() {
     [[ $threads =~ ^[1-9][0-9]*$ ]] || fail "site: threads is '$threads', want a number"
 }
 
+# graph_run_options [OPTION]...: of what runs the pipeline: --dry-run sets dry_run, --help shows the head of the script; the rest as above
+graph_run_options() {
+    local argument arguments=()
+    dry_run=0
+    for argument; do
+        case $argument in
+        --dry-run) dry_run=1 ;;
+        --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        *) arguments+=("$argument") ;;
+        esac
+    done
+    graph_options ${arguments[@]+"${arguments[@]}"}
+}
+
 declare -A items=() array_of=() text_of=()
 
 # expand_words WORDS ARRAY: a word with the placeholder of a list that the phase is no array over becomes a word for each item

@@ -17,15 +17,7 @@ here=$(dirname "${BASH_SOURCE[0]}") name=submit
 # shellcheck source=slurm/graph.sh
 . "$here/graph.sh"
 
-dry_run=0 arguments=()
-for argument; do
-    case $argument in
-    --dry-run) dry_run=1 ;;
-    --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 0 ;;
-    *) arguments+=("$argument") ;;
-    esac
-done
-graph_options ${arguments[@]+"${arguments[@]}"}
+graph_run_options "$@"
 case $signal in USR1 | USR2 | TERM) ;; *) fail "site: signal is '$signal', want USR1, USR2 or TERM" ;; esac
 [[ $signal_s/$max_restarts =~ ^[0-9]+/[0-9]+$ ]] || fail "site: signal_s, max_restarts: want numbers"
 case $launcher in
@@ -87,7 +79,7 @@ submit_phase() {
 }
 
 if [ $dry_run = 0 ]; then # everything is checked before anything is submitted
-    "${BASH_SOURCE[0]}" ${arguments[@]+"${arguments[@]}"} --dry-run >/dev/null
+    "${BASH_SOURCE[0]}" "$@" --dry-run >/dev/null
     mkdir -p "$work/slurm"
 fi
 graph_read submit_phase

@@ -15,27 +15,7 @@
 /* ---- files */
 
 static int compare_text(const void *a, const void *b) {
-    return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-struct list {
-    char **path;
-    int64_t n, cap;
-};
-
-static int add(struct list *l, const char *path, struct es_err *err) {
-    if (l->n == l->cap) {
-        int64_t more = l->cap ? 2 * l->cap : 64;
-        char **bigger = es_alloc((size_t)more, sizeof *bigger, err);
-        if (!bigger) return -ES_EIO;
-        if (l->n) memcpy(bigger, l->path, (size_t)l->n * sizeof *bigger);
-        es_free(&l->path);
-        l->path = bigger;
-        l->cap = more;
-    }
-    if (!(l->path[l->n] = es_strdup(path, err))) return -ES_EIO;
-    l->n++;
-    return 0;
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
 static bool has_extension(const char *name, const char *const *extensions) {
@@ -45,7 +25,7 @@ static bool has_extension(const char *name, const char *const *extensions) {
     return false;
 }
 
-static int walk(struct list *l, const char *folder, const char *const *extensions, int depth,
+static int walk(struct es_names *found, const char *folder, const char *const *extensions, int depth,
                 struct es_err *err) {
     DIR *dir = opendir(folder);
     if (!dir) return es_err_set(err, ES_EIO, "%s: cannot open: %s", folder, strerror(errno));
@@ -57,8 +37,9 @@ static int walk(struct list *l, const char *folder, const char *const *extension
             snprintf(path, sizeof path, "%s/%s", folder, e->d_name) >= (int)sizeof path ||
             stat(path, &st) != 0)
             continue;
-        if (S_ISDIR(st.st_mode) && depth > 0) rc = walk(l, path, extensions, depth - 1, err);
-        if (S_ISREG(st.st_mode) && has_extension(e->d_name, extensions)) rc = add(l, path, err);
+        if (S_ISDIR(st.st_mode) && depth > 0) rc = walk(found, path, extensions, depth - 1, err);
+        if (S_ISREG(st.st_mode) && has_extension(e->d_name, extensions))
+            rc = es_names_add(found, path, err) < 0 ? -ES_EIO : 0;
     }
     closedir(dir);
     return rc;
@@ -67,16 +48,24 @@ static int walk(struct list *l, const char *folder, const char *const *extension
 int dataset_files(struct es_names *list, const char *path, const char *const *extensions, int depth,
                   struct es_err *err) {
     struct stat st;
-    struct list l = {0};
+    struct es_names *found = NULL;
+    const char **name = NULL;
+    int rc = 0;
     if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode)) /* whoever opens it finds out */
         return es_names_add(list, path, err) < 0 ? -ES_EIO : 0;
-    int rc = walk(&l, path, extensions, depth, err);
-    if (l.n > 0) qsort(l.path, (size_t)l.n, sizeof *l.path, compare_text);
-    for (int64_t i = 0; i < l.n; i++) {
-        if (rc == 0 && es_names_add(list, l.path[i], err) < 0) rc = -ES_EIO;
-        es_free(&l.path[i]);
-    }
-    es_free(&l.path);
+    ES_GO(es_names_new(&found, err));
+    ES_GO(walk(found, path, extensions, depth, err));
+    const int64_t n = es_names_count(found);
+    if (n == 0) goto done;
+    name = es_alloc((size_t)n, sizeof *name, err);
+    if (!name) ES_GO(-ES_EIO);
+    for (int64_t i = 0; i < n; i++) name[i] = es_names_get(found, i);
+    qsort(name, (size_t)n, sizeof *name, compare_text);
+    for (int64_t i = 0; i < n; i++)
+        if (es_names_add(list, name[i], err) < 0) ES_GO(-ES_EIO);
+done:
+    es_free(&name);
+    es_names_free(&found);
     return rc;
 }
 
