@@ -45,6 +45,7 @@ int es_job_demo(struct es_run *run, struct es_err *err) {
     p.snr_min_db = es_config_double(cfg, "demo.snr_min_db");
     p.snr_max_db = es_config_double(cfg, "demo.snr_max_db");
     p.test_fraction = es_config_double(cfg, "demo.test_fraction");
+    p.pitch_semitones = es_config_double(cfg, "demo.pitch_semitones");
     if (es_run_check(run)) return 0;
     ES_TRY(es_demo_render_all(es_run_comm(run), &p, err));
     es_run_print(run, "demo corpus in %s, sounds from %s\n", p.out, p.sounds ? p.sounds : "the synthesiser");

@@ -78,6 +78,8 @@ struct es_demo_params {
     double maestro_seconds;                /* length of a recording (plus up to 1 s) */
     double snr_min_db, snr_max_db;         /* events over the background, over the event's support, uniform */
     double test_fraction;                  /* share of recordings, per sound, that only the test side uses */
+    double
+        pitch_semitones; /* recorded events are played faster or slower by up to so much, uniform, one draw a source */
 };
 void es_demo_params_default(struct es_demo_params *p);
 
@@ -113,9 +115,9 @@ const struct es_demo_clip *es_demo_clip(const struct es_demo *d, enum es_demo_se
 uint64_t es_demo_digest(const struct es_demo *d);
 
 /* mix [n_samples], within +-1. background [n_samples] and stems [n_events, n_samples] may be NULL; they come with the
- * clip's final gain, so that mix = background + sum of stems. */
-void es_demo_render(struct es_demo *d, const struct es_demo_clip *c, float *mix, float *background,
-                    float *stems);
+ * clip's final gain, so that mix = background + sum of stems. Errors: ES_EIO (no memory). */
+int es_demo_render(struct es_demo *d, const struct es_demo_clip *c, float *mix, float *background,
+                   float *stems, struct es_err *err);
 
 /* Recordings that an event or a background takes its audio from; NULL: synthesised. */
 const char *es_demo_event_recording(const struct es_demo *d, const struct es_demo_clip *c, int event);

@@ -490,6 +490,10 @@ static const struct es_config_key table[] = {
         .range = "-60..60", .unit = "dB"),
     ROW(DOUBLE, "demo.test_fraction", "0.34",
         "share of source recordings and backgrounds kept for validation", .range = "0..1"),
+    ROW(DOUBLE, "demo.pitch_semitones", "3",
+        "recorded events are played faster or slower, their pitch up or down by at most this, as DESED's own "
+        "generator varies it",
+        .range = "0..12", .unit = "semitones"),
 };
 
 #define N_KEYS ((int)(sizeof table / sizeof *table))

@@ -31,7 +31,8 @@ void es_demo_params_default(struct es_demo_params *p) {
                                  .maestro_seconds = 60,
                                  .snr_min_db = -6,
                                  .snr_max_db = 12,
-                                 .test_fraction = 0.34};
+                                 .test_fraction = 0.34,
+                                 .pitch_semitones = 3};
 }
 
 static int at_least(int v, int least) {
@@ -81,6 +82,8 @@ static int resolve(struct es_demo *d, struct es_err *err) {
     if (!(p->test_fraction > 0 && p->test_fraction < 1))
         return es_err_set(err, ES_EUSAGE, "demo.test_fraction: got %g, want between 0 and 1",
                           p->test_fraction);
+    if (!(p->pitch_semitones >= 0 && p->pitch_semitones <= 12))
+        return es_err_set(err, ES_EUSAGE, "demo.pitch_semitones: got %g, want 0 to 12", p->pitch_semitones);
     return 0;
 }
 
@@ -102,6 +105,7 @@ done:
 
 void es_demo_close(struct es_demo **d) {
     if (*d == NULL) return;
+    es_free(&(*d)->raw);
     es_free(&(*d)->work);
     es_free(&(*d)->event);
     es_free(&(*d)->clip);
@@ -124,12 +128,12 @@ void es_demo_source(const struct es_demo *d, int sound, struct es_demo_source *s
 }
 
 uint64_t es_demo_digest(const struct es_demo *d) {
-    enum { DEMO_VERSION = 2 }; /* raise it when the same parameters give other audio or labels */
+    enum { DEMO_VERSION = 3 }; /* raise it when the same parameters give other audio or labels */
     const struct es_demo_params *p = &d->p;
     char text[1024];
-    int n = snprintf(text, sizeof text, "%d %llu %016llx %.17g %.17g %.17g %.17g", DEMO_VERSION,
+    int n = snprintf(text, sizeof text, "%d %llu %016llx %.17g %.17g %.17g %.17g %.17g", DEMO_VERSION,
                      (unsigned long long)p->seed, (unsigned long long)d->lib.digest, p->maestro_seconds,
-                     p->snr_min_db, p->snr_max_db, p->test_fraction);
+                     p->snr_min_db, p->snr_max_db, p->test_fraction, p->pitch_semitones);
     for (int i = 0; i < ES_DEMO_SETS; i++)
         n += snprintf(text + n, sizeof text - (size_t)n, " %d", d->count[i]);
     return es_hash_bytes(text, (size_t)n);
@@ -198,7 +202,7 @@ static int prepare(const struct es_demo *d, struct es_err *err) {
 static int write_clip(struct es_demo *d, const struct es_demo_clip *c, float *mix, int16_t *pcm,
                       uint64_t *digest, struct es_err *err) {
     char name[256], path[PATH_BYTES];
-    es_demo_render(d, c, mix, NULL, NULL);
+    ES_TRY(es_demo_render(d, c, mix, NULL, NULL, err));
     es_pcm_from_float(mix, c->n_samples, pcm);
     *digest = es_hash_bytes(pcm, (size_t)c->n_samples * sizeof *pcm);
     demo_audio_path(c, name, sizeof name);

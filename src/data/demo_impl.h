@@ -67,6 +67,7 @@ struct es_demo {
     int n_clips, n_events;
     int longest;
     float *work; /* [2, longest] samples */
+    float *raw;  /* an event before its pitch is changed */
 };
 
 extern const char *const demo_scenes[DEMO_SCENES];

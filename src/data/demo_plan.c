@@ -367,6 +367,8 @@ int demo_plan(struct es_demo *d, struct es_err *err) {
     d->n_events = p.n;
     if ((d->event = es_alloc((size_t)p.n + 1, sizeof *d->event, err)) == NULL) ES_GO(-ES_EIO);
     if ((d->work = es_alloc(2 * (size_t)d->longest, sizeof *d->work, err)) == NULL) ES_GO(-ES_EIO);
+    const size_t n_raw = (size_t)ceil((double)d->longest * exp2(d->p.pitch_semitones / 12)) + 2;
+    if ((d->raw = es_alloc(n_raw, sizeof *d->raw, err)) == NULL) ES_GO(-ES_EIO);
     for (int i = 0; i < p.n; i++) d->event[i] = p.at[i].e;
     for (int i = 0, c = 0; c < d->n_clips; c++) {
         d->clip[c].event = d->event + i;

@@ -1,6 +1,9 @@
 /* Audio of a clip: a background, and events over it at their levels. */
 #include "demo_impl.h"
 
+#include "earshot/mem.h"
+#include "earshot/resample.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -8,7 +11,8 @@ enum {
     PIECE_MIN = DEMO_RATE / 12, /* shorter pieces of a burst are not started */
     LOOP_FADE = DEMO_RATE / 20,
     BACKGROUND_FADE = DEMO_RATE / 2,
-    TALKING = 12 /* several layers of speech */
+    TALKING = 12,   /* several layers of speech: */
+    MOST_LAYERS = 3 /* so many at most */
 };
 static const double recorded_share = 0.6; /* of backgrounds, where there are any */
 
@@ -81,31 +85,50 @@ static const struct demo_recording *recording_of(const struct es_demo *d, const 
     return best;
 }
 
-static void render_event(const struct es_demo *d, const struct es_demo_clip *c, int i_event, float *x,
-                         int n) {
+/* Recordings of the event's layers, as they are, in raw; then faster or slower so that the source's pitch is another. */
+static int render_recorded(const struct es_demo *d, const struct es_demo_clip *c,
+                           const struct es_demo_event *e, struct es_rng *r, float *x, int n,
+                           struct es_err *err) {
+    const uint32_t layers = e->sound == TALKING ? 2 + (e->source & 1) : 1;
+    struct es_rng pitch = demo_rng(d, c->set, c->index, OP_SOURCE + 4 * e->source + MOST_LAYERS);
+    const double semitones = es_rng_range(&pitch, -d->p.pitch_semitones, d->p.pitch_semitones);
+    const int rate = (int)lround(DEMO_RATE * exp2(semitones / 12));
+    const int n_raw = (int)es_resample_length(n, DEMO_RATE, rate);
+    float *raw = d->raw, *y = NULL;
+    int64_t n_y = 0;
+    memset(raw, 0, (size_t)n_raw * sizeof *raw);
+    for (uint32_t k = 0; k < layers; k++) {
+        const struct demo_recording *rec = recording_of(d, c, e, k);
+        const struct demo_file *f =
+            &d->lib.file[rec->first_file + (int)es_rng_below(r, (uint64_t)rec->n_files)];
+        if (es_sound(e->sound)->burst)
+            fill_bursts(raw, n_raw, &d->lib, rec, r);
+        else
+            fill_loop(raw, n_raw, f, r, LOOP_FADE);
+    }
+    ES_TRY(es_resample(raw, n_raw, rate, DEMO_RATE, &y, &n_y, err));
+    ES_ASSERT(n_y >= n);
+    memcpy(x, y, (size_t)n * sizeof *x);
+    es_free(&y);
+    return 0;
+}
+
+static int render_event(const struct es_demo *d, const struct es_demo_clip *c, int i_event, float *x, int n,
+                        struct es_err *err) {
     const struct es_demo_event *e = &c->event[i_event];
     struct es_rng r = demo_rng(d, c->set, c->index, OP_EVENT + (uint32_t)i_event);
-    const uint32_t layers = e->sound == TALKING ? 2 + (e->source & 1) : 1;
     if (recording_of(d, c, e, 0) == NULL) {
         const struct es_rng id = demo_rng(d, c->set, c->index, OP_SOURCE + 4 * e->source);
         es_sound_synth(e->sound, demo_set_is_test(c->set), id, r, x, n);
     } else {
-        memset(x, 0, (size_t)n * sizeof *x);
-        for (uint32_t k = 0; k < layers; k++) {
-            const struct demo_recording *rec = recording_of(d, c, e, k);
-            const struct demo_file *f =
-                &d->lib.file[rec->first_file + (int)es_rng_below(&r, (uint64_t)rec->n_files)];
-            if (es_sound(e->sound)->burst)
-                fill_bursts(x, n, &d->lib, rec, &r);
-            else
-                fill_loop(x, n, f, &r, LOOP_FADE);
-        }
+        ES_TRY(render_recorded(d, c, e, &r, x, n, err));
     }
     const int fade = (int)es_rng_range(&r, DEMO_FADE_MIN_MS, DEMO_FADE_MAX_MS) * (DEMO_RATE / 1000);
     for (int i = 0; i < n; i++) {
         if (i == fade && n > 2 * fade) i = n - fade;
         x[i] *= edge_gain(i, n, fade);
     }
+    return 0;
 }
 
 static const struct demo_recording *background_of(const struct es_demo *d, const struct es_demo_clip *c,
@@ -151,8 +174,8 @@ static void render_background(const struct es_demo *d, const struct es_demo_clip
     for (int i = 0; i < n; i++) x[i] *= gain;
 }
 
-void es_demo_render(struct es_demo *d, const struct es_demo_clip *c, float *mix, float *background,
-                    float *stems) {
+int es_demo_render(struct es_demo *d, const struct es_demo_clip *c, float *mix, float *background,
+                   float *stems, struct es_err *err) {
     const int n = c->n_samples;
     float *bg = d->work, *x = d->work + d->longest;
     render_background(d, c, bg);
@@ -162,7 +185,7 @@ void es_demo_render(struct es_demo *d, const struct es_demo_clip *c, float *mix,
         const struct es_demo_event *e = &c->event[k];
         const int at = e->onset_ms * (DEMO_RATE / 1000),
                   len = (e->offset_ms - e->onset_ms) * (DEMO_RATE / 1000);
-        render_event(d, c, k, x, len);
+        ES_TRY(render_event(d, c, k, x, len, err));
         const double ratio = pow(10, (double)e->snr_db / 10);
         const float gain = (float)sqrt(ratio * energy(bg + at, len) / (energy(x, len) + 1e-20));
         for (int i = 0; i < len; i++) x[i] *= gain;
@@ -175,6 +198,7 @@ void es_demo_render(struct es_demo *d, const struct es_demo_clip *c, float *mix,
     for (int i = 0; i < n; i++) mix[i] *= gain;
     for (size_t i = 0; stems != NULL && i < (size_t)c->n_events * (size_t)n; i++) stems[i] *= gain;
     for (int i = 0; background != NULL && i < n; i++) background[i] = bg[i] * gain;
+    return 0;
 }
 
 const char *es_demo_event_recording(const struct es_demo *d, const struct es_demo_clip *c, int event) {

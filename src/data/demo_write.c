@@ -237,8 +237,10 @@ static int write_readme(const struct es_demo *d, struct es_err *err) {
                 "eval) share no recording, no\n"
                 "background and no synthesiser setting; the synthetic validation set uses the training "
                 "side's sounds in new mixtures.\n\n"
-                "Events are %g to %g dB over the background (energy over the event's support, uniform).\n\n",
-                d->p.snr_min_db, d->p.snr_max_db);
+                "Events are %g to %g dB over the background (energy over the event's support, uniform). "
+                "Recorded ones are played\n"
+                "faster or slower by up to %g semitones.\n\n",
+                d->p.snr_min_db, d->p.snr_max_db, d->p.pitch_semitones);
     es_text_add(&t, "Where the sounds come from (a proxy is NOT the class it stands in for; see below):\n\n");
     es_text_add(&t, "%-28s %-12s %6s %5s  %s\n", "sound", "source", "train", "test", "stand-ins");
     for (int s = 0; s < ES_SOUND_COUNT; s++) {
@@ -302,6 +304,7 @@ int demo_write_about(const struct es_demo *d, uint64_t audio_digest, bool comple
     es_json_put_number(j, "snr_min_db", d->p.snr_min_db);
     es_json_put_number(j, "snr_max_db", d->p.snr_max_db);
     es_json_put_number(j, "test_fraction", d->p.test_fraction);
+    es_json_put_number(j, "pitch_semitones", d->p.pitch_semitones);
     es_json_key(j, "sounds");
     es_json_begin_object(j);
     for (int s = 0; s < ES_SOUND_COUNT; s++) {

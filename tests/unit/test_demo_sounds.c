@@ -302,8 +302,8 @@ static void check_clip(struct es_demo *d, const struct es_demo_clip *c) {
     float *mix = es_alloc(n, sizeof *mix, NULL), *bg = es_alloc(n, sizeof *bg, NULL),
           *again = es_alloc(n, sizeof *again, NULL);
     float *stem = es_alloc(n * (size_t)c->n_events, sizeof *stem, NULL);
-    es_demo_render(d, c, mix, bg, stem);
-    es_demo_render(d, c, again, NULL, NULL);
+    assert_int_equal(es_demo_render(d, c, mix, bg, stem, NULL), 0);
+    assert_int_equal(es_demo_render(d, c, again, NULL, NULL, NULL), 0);
     assert_memory_equal(mix, again, n * sizeof *mix);
     bool inside = true, adds_up = true, outside_silent = true;
     for (size_t i = 0; i < n; i++) {
@@ -406,6 +406,70 @@ static void without_a_folder_all_is_synthesised(void **state) {
     es_demo_close(&d);
 }
 
+/* Zero crossings of the event that is longest, as a frequency. */
+static double tone_hz(struct es_demo *d, const struct es_demo_clip *c) {
+    const size_t n = (size_t)c->n_samples;
+    float *mix = es_alloc(n, sizeof *mix, NULL),
+          *stem = es_alloc(n * (size_t)c->n_events, sizeof *stem, NULL);
+    int longest = -1, crossings = 0;
+    assert_int_equal(es_demo_render(d, c, mix, NULL, stem, NULL), 0);
+    for (int k = 0; k < c->n_events; k++) {
+        const struct es_demo_event *e = &c->event[k];
+        if (es_demo_event_recording(d, c, k) != NULL &&
+            (longest < 0 ||
+             e->offset_ms - e->onset_ms > c->event[longest].offset_ms - c->event[longest].onset_ms))
+            longest = k;
+    }
+    const float *x = stem + (size_t)(longest < 0 ? 0 : longest) * n;
+    const int at = longest < 0 ? 0 : 16 * c->event[longest].onset_ms + 1600;
+    for (int i = at; longest >= 0 && i < at + 1600; i++) crossings += (x[i] < 0) != (x[i + 1] < 0);
+    const bool enough = longest >= 0 && c->event[longest].offset_ms - c->event[longest].onset_ms > 400;
+    es_free(&stem);
+    es_free(&mix);
+    return enough ? crossings / 2.0 / 0.1 : 0;
+}
+
+static void recorded_events_vary_in_pitch(void **state) {
+    (void)state;
+    char dir[256], path[512];
+    static int16_t pcm[80000];
+    struct es_err err = {0};
+    help_dir(NULL, "tones", dir);
+    assert_int_equal(mkdir(help_path(path, dir, "audio"), 0777), 0);
+    for (int i = 0; i < 80000; i++) pcm[i] = (int16_t)(9000 * sin(2 * 3.14159265358979 * 1000 / 16000 * i));
+    for (int k = 0; k < 4; k++) {
+        char name[32];
+        snprintf(name, sizeof name, "audio/%d.wav", k);
+        assert_int_equal(es_audio_write(help_path(path, dir, name), pcm, 80000, 1, 16000, &err), 0);
+    }
+    help_text(help_path(path, dir, "manifest.tsv"),
+              "file\tsound\tproxy_for\trecording\n0.wav\tRunning_water\t\ta\n1.wav\tRunning_water\t\tb\n"
+              "2.wav\tRunning_water\t\tc\n3.wav\tRunning_water\t\td\n");
+    for (int most = 0; most <= 3; most += 3) {
+        struct es_demo_params p;
+        es_demo_params_default(&p);
+        assert_float_equal(p.pitch_semitones, 3, 0);
+        p.sounds = dir;
+        p.clips = 60;
+        p.pitch_semitones = most;
+        struct es_demo *d = open_params(p);
+        double low = 1e9, high = 0;
+        int heard = 0;
+        for (int i = 0; i < es_demo_count(d, ES_DEMO_REAL); i++) {
+            const double hz = tone_hz(d, es_demo_clip(d, ES_DEMO_REAL, i));
+            if (hz == 0) continue;
+            heard++;
+            low = fmin(low, hz);
+            high = fmax(high, hz);
+        }
+        assert_true(heard >= 5);
+        if (most == 0) assert_true(low >= 980 && high <= 1020); /* a join of two pieces may cost a crossing */
+        if (most == 3) assert_true(low >= 1000 / 1.19 - 20 && low < 950 && high > 1050 && high <= 1190 + 20);
+        es_demo_close(&d);
+    }
+    help_dir_end(NULL, dir);
+}
+
 /* ---- bad input */
 
 static void expect(const struct es_demo_params *p, int code, const char *word1, const char *word2) {
@@ -472,6 +536,9 @@ static void parameters_out_of_range_are_refused(void **state) {
     p.maestro_seconds = 60;
     p.test_fraction = 1;
     expect(&p, ES_EUSAGE, "demo.test_fraction", "");
+    p.test_fraction = 0.34;
+    p.pitch_semitones = 13;
+    expect(&p, ES_EUSAGE, "demo.pitch_semitones", "13");
 }
 
 static void every_failed_allocation_is_reported(void **state) {
@@ -507,6 +574,7 @@ int main(void) {
         cmocka_unit_test(levels_are_as_drawn),
         cmocka_unit_test(recordings_stay_apart),
         cmocka_unit_test(without_a_folder_all_is_synthesised),
+        cmocka_unit_test(recorded_events_vary_in_pitch),
         cmocka_unit_test(broken_sounds_folders_are_refused),
         cmocka_unit_test(parameters_out_of_range_are_refused),
         cmocka_unit_test(every_failed_allocation_is_reported),
