@@ -106,6 +106,21 @@ assert c["validation_clips"] > 0 and c["test_clips"] > 0 and c["sets"]["weak"]["
 assert [r["ranks"] for r in c["at_ranks"]][:3] == [1, 2, 4], c
 PY
 
+# stores to validate on hold clips that train: 2 weak ones, all recordings
+ok 1 train --check --config stage1.yaml "${stores[@]}" --json overlap.json
+"$python" - <<'PY' || fail "--check: overlaps"
+import json
+leaks = {(r["a"], r["b"]): (r["names"], r["youtube_ids"]) for r in json.load(open("overlap.json"))["overlaps"] if r["leak"]}
+assert leaks.pop(("maestro", "maestro")) == (5, 0) and leaks[("weak", "weak")][0] == 2 and len(leaks) == 1, leaks
+assert not [r for r in json.load(open("check.json"))["overlaps"] if r["leak"]]
+PY
+grep -q 'overlap: 5 recordings are in maestro (training) and maestro (scored)' runs/stage1/log.txt all_err || fail "no warning"
+ok 1 train --check --strict --config stage1.yaml
+for check in "" --check; do
+    go 2 train $check --strict --config stage1.yaml "${stores[@]}" --set run.dir=runs/strict
+    [ $code = 65 ] && errors | grep -q 'data.stores: .* are in .* (training) and .* (scored)' || fail "--strict $check: code $code"
+done
+
 # balanced drawing: an epoch holds every clip once, rank counts do not matter
 balanced=(--set pretrain.sampler=balanced --set train.max_steps=3 --set train.validate_every=0)
 for n in 1 2; do ok $n train --config pre.yaml "${balanced[@]}" --set run.dir=runs/balanced.$n; done
