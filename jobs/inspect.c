@@ -7,6 +7,7 @@
 #include "earshot/mem.h"
 #include "earshot/store.h"
 #include "inspect_plan.h"
+#include "overlap_rows.h"
 #include "jobs.h"
 
 static int print_digest(struct es_run *run, const char *path, const char *kind, struct es_err *err) {
@@ -70,11 +71,36 @@ static int print_datasets(struct es_run *run, const struct es_h5 *f, struct es_e
     return rc;
 }
 
+/* Sets of the stores that share clips. Every rank looks. */
+static int print_overlaps(struct es_run *run, struct es_err *err) {
+    int n = es_run_operands(run), rc = 0;
+    struct es_overlaps o;
+    struct es_store **s = es_alloc((size_t)n, sizeof *s, err);
+    ES_GO(s ? 0 : -ES_EIO);
+    for (int i = 0; i < n; i++) ES_GO(es_store_open(&s[i], es_run_operand(run, i), err));
+    if (es_run_check(run)) goto done;
+    ES_GO(es_overlap_of_stores(&o, s, n, err));
+    overlap_print(run, &o);
+    if (o.n == 0) es_run_print(run, "no overlap\n");
+    struct es_json *j = es_run_json(run);
+    es_json_begin_object(j);
+    overlap_write(j, &o);
+    es_json_end_object(j);
+done:
+    for (int i = n - 1; s && i >= 0; i--) es_store_close(&s[i]);
+    es_free(&s);
+    return es_err_agree_all(es_run_comm(run), rc, err);
+}
+
 int es_job_inspect(struct es_run *run, struct es_err *err) {
     struct es_h5 *f = NULL;
     char kind[64] = "HDF5";
     int64_t step = -1;
     ES_TRY(es_run_option_int(run, "plan", 0, INT32_MAX, &step, err));
+    if (es_run_flag(run, "overlap") && step < 0 && es_run_operands(run) > 0) return print_overlaps(run, err);
+    if (es_run_operands(run) > 1)
+        return es_err_set(err, ES_EUSAGE, "%.80s: got an operand, want one FILE; several go with --overlap",
+                          es_run_operand(run, 1));
     if (es_run_operands(run) != (step < 0))
         return es_err_set(err, ES_EUSAGE, step < 0 ? "no file given" : "--plan: takes no file, but --config");
     if (step >= 0) return inspect_plan_all(run, step, err);
@@ -102,6 +128,8 @@ done:
 
 static const struct es_job_option options[] = {
     {"digest", NULL, "print 16 hex digits of the content and nothing else", NULL, false},
+    {"overlap", NULL, "clips that several sets of these stores hold, by file name and YouTube id", NULL,
+     false},
     {"plan", "STEP", "what this step of the training run of --config takes: clips, partners, shares", NULL,
      false},
     {NULL, NULL, NULL, NULL, false}};
@@ -110,11 +138,11 @@ const struct es_job_spec es_job_inspect_spec = {
     .name = "inspect",
     .purpose =
         "show what a store, checkpoint, predictions or metrics file holds, or the plan of a training step",
-    .synopsis = "FILE [--digest] | --plan STEP --config run.yaml",
+    .synopsis = "FILE [--digest] | --overlap STORE... | --plan STEP --config run.yaml",
     .options = options,
     .operands_min = 0,
-    .operands_max = 1,
-    .operands = "FILE",
+    .operands_max = -1,
+    .operands = "FILE...",
     .sections = "data train augment pretrain",
     .example = "earshot inspect --digest build/quickstart/stores/desed.h5",
     .run = es_job_inspect};

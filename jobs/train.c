@@ -26,7 +26,8 @@ static void put_test(struct es_run *run, const struct es_validation test[2]) {
 
 int es_job_train(struct es_run *run, struct es_err *err) {
     struct es_train_options o = {.resume = es_run_option(run, "resume"),
-                                 .init_only = es_run_flag(run, "init-only")};
+                                 .init_only = es_run_flag(run, "init-only"),
+                                 .strict = es_run_flag(run, "strict")};
     struct es_train_summary s = {0};
     if (es_run_check(run)) return train_check_all(run, err);
     if (es_run_flag(run, "set-sizes") || es_run_flag(run, "gflops"))
@@ -61,6 +62,9 @@ static const struct es_job_option options[] = {
     {"resume", "WHAT",
      "auto (default): from run.dir's last checkpoint when there is one; never; or a checkpoint", NULL, false},
     {"init-only", NULL, "write the initial checkpoint (step 0) and stop: an untrained model", NULL, false},
+    {"strict", NULL,
+     "a clip that trains and is scored (two sets of the stores hold it) is an error, not a warning", NULL,
+     false},
     {"set-sizes", "FILE",
      "with --check: clips of each set, YAML (configs/data/published-sizes.yaml); no store is read", NULL,
      false},
@@ -71,8 +75,8 @@ static const struct es_job_option options[] = {
 const struct es_job_spec es_job_train_spec = {
     .name = "train",
     .purpose = "train one phase: pre-training, stage 1 or stage 2",
-    .synopsis =
-        "--config run.yaml [--resume auto|never|FILE] [--set key=value]... [--check [--set-sizes FILE]]",
+    .synopsis = "--config run.yaml [--resume auto|never|FILE] [--strict] [--set key=value]... [--check "
+                "[--set-sizes FILE]]",
     .options = options,
     .needs_config = true,
     .long_running = true,

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "earshot/train.h"
+#include "overlap_rows.h"
 
 static const char *duration(double s, char out[48]) {
     if (s < 120)
@@ -66,6 +67,7 @@ static void write_json(struct es_json *j, const struct es_train_forecast *f) {
     es_json_put_int(j, "steps_per_epoch", f->epoch_steps);
     es_json_put_int(j, "epochs", f->epochs);
     es_json_put_int(j, "total_steps", f->total_steps);
+    if (f->n_validation >= 0) overlap_write(j, &f->overlaps);
     es_json_key(j, "milestones");
     es_json_begin_array(j);
     for (int i = 0; i < f->n_milestones; i++) {
@@ -98,8 +100,9 @@ int train_check_all(struct es_run *run, struct es_err *err) {
     double gflops = 0;
     ES_TRY(es_run_option_double(run, "gflops", 1e-3, 1e6, &gflops, err));
     ES_TRY(es_train_forecast_all(es_run_comm(run), es_run_config(run), es_run_option(run, "set-sizes"),
-                                 gflops, &f, err));
+                                 gflops, es_run_flag(run, "strict"), &f, err));
     print_table(run, &f);
+    overlap_print(run, &f.overlaps);
     write_json(es_run_json(run), &f);
     return 0;
 }

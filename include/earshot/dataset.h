@@ -9,6 +9,7 @@
 
 #include "earshot/comm.h"
 #include "earshot/labels.h"
+#include "earshot/overlap.h"
 #include "earshot/plan.h"
 
 #define ES_DATASET_SAMPLES 160000
@@ -50,6 +51,9 @@ int es_dataset_balance(struct es_dataset *d, const double **weight, struct es_er
 const char *const *es_dataset_class_names(const struct es_dataset *d);
 int es_dataset_frames(const struct es_dataset *d);
 bool es_dataset_has_pseudo(const struct es_dataset *d);
+/* Overlaps of the clips that train with those that are scored, of these stores and `more` (not changed, may be the same again). */
+int es_dataset_overlaps(const struct es_dataset *d, struct es_store *const *more, int n_more,
+                        struct es_overlaps *out, struct es_err *err);
 uint64_t es_dataset_digest(const struct es_dataset *d);        /* of stores, exclusions and pseudo-labels */
 size_t es_dataset_convolve_floats(const struct es_dataset *d); /* of es_dataset_leaf.convolve */
 bool es_dataset_threaded(const struct es_dataset *d);          /* every store may be read from a thread */

@@ -18,6 +18,7 @@ int es_forward_new(struct es_forward **f, const struct es_net *net, struct es_pa
                    const struct es_frontend_params *mel, struct es_err *err);
 void es_forward_free(struct es_forward **f);
 int es_forward_block(const struct es_forward *f);
+const struct es_net_config *es_forward_config(const struct es_forward *f);
 int es_forward_frames(const struct es_forward *f);  /* T of the logits */
 int es_forward_classes(const struct es_forward *f); /* K */
 int es_forward_tokens(const struct es_forward *f);  /* T' of the transformer; 0 without one */

@@ -15,9 +15,9 @@ int es_predict_read(const struct es_store *s, int64_t clip, float *wave, int16_t
 int es_predict_list(const struct es_store *s, int subset, int split, int64_t **ids, int64_t *n,
                     struct es_err *err);
 
-/* logits [n,T,K] out on every rank. Collective; errors agreed. */
+/* logits [n,T,K] out on every rank, attention likewise or NULL (es_forward_run). Collective; errors agreed. */
 int es_predict_clips_all(const struct es_comm *c, struct es_forward *f, const struct es_store *s,
-                         const int64_t *ids, int64_t n, float *logits, struct es_err *err);
+                         const int64_t *ids, int64_t n, float *logits, float *attention, struct es_err *err);
 
 struct es_predict_file { /* what `earshot predict` writes */
     const char *out;

@@ -15,6 +15,7 @@
 struct es_train_options {
     const char *resume; /* "auto" (default when NULL), "never", or a checkpoint */
     bool init_only;     /* write the initial checkpoint (step 0) and stop */
+    bool strict;        /* a clip that trains and is scored is an error, not a warning */
 };
 struct es_train_summary {
     int64_t step, total_steps, parameters; /* step: completed */
@@ -42,6 +43,7 @@ struct es_train_forecast {
     int64_t parameters, trainable;
     double leaf_flops, total_flops; /* of matrix products; validation not counted */
     double gflops;                  /* a rank's, given or assumed */
+    struct es_overlaps overlaps;    /* of the stores */
     int n_ranks;
     struct {
         int ranks;
@@ -50,9 +52,9 @@ struct es_train_forecast {
     } rank[ES_FORECAST_RANKS];
 };
 /* set_sizes: a YAML file with the number of clips of each set (configs/data/published-sizes.yaml), and no store is read; NULL: the
- * stores are opened, with all else that training reads. gflops: what a rank sustains (bench step); 0: 100 assumed. Collective. */
+ * stores are opened, with all else that training reads. gflops: what a rank sustains (bench step); 0: 100 assumed. strict: as in es_train_options. Collective. */
 int es_train_forecast_all(const struct es_comm *c, const struct es_config *cfg, const char *set_sizes,
-                          double gflops, struct es_train_forecast *f, struct es_err *err);
+                          double gflops, bool strict, struct es_train_forecast *f, struct es_err *err);
 
 /* The plan of a run, without its networks: what `earshot inspect --plan` shows. The stores of the configuration are opened,
  * pseudo-labels are not. Order: open, es_plan_leaf for any step < total_steps, close. */

@@ -128,3 +128,36 @@ int es_dataset_balance(struct es_dataset *d, const double **weight, struct es_er
     es_free(&total);
     return rc;
 }
+
+/* ---- overlaps */
+
+static int add_scored(struct es_overlap_finder *f, int source, const struct es_store *s, struct es_err *err) {
+    int rc = 0;
+    for (int64_t i = 0; rc == 0 && i < es_store_n_clips(s); i++)
+        if (!es_overlap_trains(es_store_subset(s, i), es_store_split(s, i)))
+            rc = es_overlap_add(f, source, s, i, err);
+    return rc;
+}
+
+int es_dataset_overlaps(const struct es_dataset *d, struct es_store *const *more, int n_more,
+                        struct es_overlaps *out, struct es_err *err) {
+    struct es_overlap_finder *f = NULL;
+    int rc = es_overlap_new(&f, err);
+    for (int s = 0; rc == 0 && s < d->n_stores; s++) {
+        for (int set = 0; set < ES_N_SETS; set++)
+            for (int64_t i = 0; rc == 0 && i < d->count[set]; i++)
+                if (d->clip[set][i].store == s)
+                    rc = es_overlap_add(f, s, d->store[s], d->clip[set][i].id, err);
+        if (rc == 0) rc = add_scored(f, s, d->store[s], err);
+    }
+    for (int m = 0; rc == 0 && m < n_more; m++) {
+        bool again = false;
+        for (int s = 0; s < d->n_stores; s++)
+            again |= es_store_digest(d->store[s]) == es_store_digest(more[m]);
+        for (int s = 0; s < m; s++) again |= es_store_digest(more[s]) == es_store_digest(more[m]);
+        if (!again) rc = add_scored(f, d->n_stores + m, more[m], err);
+    }
+    if (rc == 0) es_overlap_count(f, out);
+    es_overlap_free(&f);
+    return rc;
+}

@@ -1,39 +1,13 @@
-/* Clips in two sets: counted by file name and YouTube id; left out where training must not see them (spec/training.md 1.6).
- *
- * The same by file name means the same stem (MAESTRO: the same recording); by YouTube id the same video. Synthetic sets take no
- * part: their names are numbers in every set. */
+/* Clips in two sets: counted by file name and YouTube id; left out where training must not see them (spec/training.md 1.6; overlap.h
+ * says what counts as the same). */
 #include <stdio.h>
 #include <string.h>
 
 #include "earshot/comm.h"
 #include "earshot/mem.h"
+#include "earshot/overlap.h"
 
 #include "prepare_impl.h"
-
-enum { ID = 11, KEY = 512 };
-
-static bool is_synth(enum es_subset s) {
-    return s == ES_SUBSET_SYNTH || s == ES_SUBSET_SYNTH_VALIDATION;
-}
-
-/* [Y]<id>[_<start>_<end>] */
-static bool youtube_id(const char *name, char id[ID + 1]) {
-    size_t n = strlen(name), cut = n;
-    for (int k = 0; k < 2; k++) { /* times hold no underscore, ids may */
-        size_t at = cut;
-        while (at > 0 && strchr("0123456789.", name[at - 1])) at--;
-        if (at == cut || at == 0 || name[at - 1] != '_') {
-            cut = n;
-            break;
-        }
-        cut = at - 1;
-    }
-    const char *begin = name + (cut == ID + 1 && name[0] == 'Y');
-    if ((size_t)(name + cut - begin) != ID) return false;
-    memcpy(id, begin, ID);
-    id[ID] = 0;
-    return true;
-}
 
 /* Training clips of `of` must not be in `from`. */
 static bool must_not_share(const struct es_prepare_source *of, const struct es_prepare_source *from) {
@@ -60,14 +34,12 @@ struct keys {
     uint32_t *sources;
 };
 
-static const char *key_of(const struct prep_clip *c, bool by_id, char id[ID + 1]) {
-    if (is_synth((enum es_subset)c->subset)) return NULL;
-    if (prep_is_maestro((enum es_subset)c->subset)) return by_id ? NULL : c->recording;
-    return !by_id ? c->name : youtube_id(c->name, id) ? id : NULL;
+static const char *key_of(const struct prep_clip *c, bool by_id, char id[ES_YOUTUBE_ID + 1]) {
+    return es_overlap_key((enum es_subset)c->subset, c->name, c->recording, by_id, id);
 }
 
 static int collect(const struct prep *x, bool by_id, struct keys *k, struct es_err *err) {
-    char id[ID + 1];
+    char id[ES_YOUTUBE_ID + 1];
     ES_TRY(es_names_new(&k->names, err));
     k->sources = es_alloc((size_t)x->n_clips, sizeof *k->sources, err);
     if (!k->sources) return -ES_EIO;
@@ -113,7 +85,7 @@ static int bad_overlap(struct prep *x, const struct prep_clip *c, struct es_err 
 
 static int leave_out(struct prep *x, const struct keys k[2], struct es_err *err) {
     uint32_t forbidden[ES_PREPARE_MAX_SOURCES] = {0};
-    char id[ID + 1];
+    char id[ES_YOUTUBE_ID + 1];
     for (int a = 0; a < x->p->n_sources; a++)
         for (int b = 0; b < x->p->n_sources; b++)
             if (a != b && must_not_share(&x->p->source[a], &x->p->source[b])) forbidden[a] |= 1u << b;

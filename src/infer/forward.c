@@ -111,6 +111,9 @@ void es_forward_free(struct es_forward **f) {
     es_free(f);
 }
 
+const struct es_net_config *es_forward_config(const struct es_forward *f) {
+    return es_net_config(f->net);
+}
 int es_forward_block(const struct es_forward *f) {
     return f->block;
 }

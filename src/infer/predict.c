@@ -30,10 +30,10 @@ int es_predict_list(const struct es_store *s, int subset, int split, int64_t **i
 
 /* Reads and computes one block. */
 static int compute(struct es_forward *f, const struct es_store *s, const int64_t *ids, int n, int16_t *pcm,
-                   float *logits, struct es_err *err) {
+                   float *logits, float *attention, struct es_err *err) {
     for (int i = 0; i < n; i++)
         ES_TRY(es_predict_read(s, ids[i], es_forward_waves(f) + (int64_t)i * ES_CLIP_SAMPLES, pcm, err));
-    return es_forward_run(f, n, logits, NULL, err);
+    return es_forward_run(f, n, logits, attention, err);
 }
 
 static int block_size(const struct es_forward *f, int64_t n, int64_t b) {
@@ -42,20 +42,24 @@ static int block_size(const struct es_forward *f, int64_t n, int64_t b) {
 }
 
 int es_predict_clips_all(const struct es_comm *c, struct es_forward *f, const struct es_store *s,
-                         const int64_t *ids, int64_t n, float *logits, struct es_err *err) {
+                         const int64_t *ids, int64_t n, float *logits, float *attention, struct es_err *err) {
     int64_t block = es_forward_block(f), n_blocks = (n + block - 1) / block;
     int64_t row = (int64_t)es_forward_frames(f) * es_forward_classes(f);
     int16_t *pcm = es_alloc(ES_CLIP_SAMPLES, sizeof *pcm, err);
     int rc = pcm ? 0 : -ES_EIO, size = es_comm_size(c), rank = es_comm_rank(c);
     for (int64_t b = rank; rc == 0 && b < n_blocks; b += size) {
-        rc = compute(f, s, ids + b * block, block_size(f, n, b), pcm, logits + b * block * row, err);
+        rc = compute(f, s, ids + b * block, block_size(f, n, b), pcm, logits + b * block * row,
+                     attention ? attention + b * block * row : NULL, err);
         es_watchdog_kick("predict", b);
     }
     es_free(&pcm);
     ES_TRY(es_err_agree_all(c, rc, err));
+    float *out[] = {logits, attention};
     for (int64_t b = 0; b < n_blocks; b++)
-        es_comm_bcast_all(c, logits + b * block * row, (size_t)(block_size(f, n, b) * row) * sizeof(float),
-                          (int)(b % size));
+        for (int i = 0; i < 2; i++)
+            if (out[i])
+                es_comm_bcast_all(c, out[i] + b * block * row,
+                                  (size_t)(block_size(f, n, b) * row) * sizeof(float), (int)(b % size));
     return 0;
 }
 
@@ -90,7 +94,7 @@ int es_predict_file_all(const struct es_comm *c, struct es_forward *f, const str
         int64_t b = round * size + es_comm_rank(c);
         if (b >= n_blocks || es_predictions_done(w, b)) b = -1;
         es_watchdog_kick("predict", round);
-        if (b >= 0) rc = compute(f, s, ids + b * block, block_size(f, n, b), pcm, logits, err);
+        if (b >= 0) rc = compute(f, s, ids + b * block, block_size(f, n, b), pcm, logits, NULL, err);
         ES_GO(es_err_agree_all(c, rc, err));
         ES_GO(es_predictions_write_all(&w, b, logits, err));
         int64_t done = (round + 1) * size * block;

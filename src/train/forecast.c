@@ -26,9 +26,9 @@ static int parse_count(const char *path, const struct es_yaml_row *r, int64_t *n
     return 0;
 }
 
-/* Whether this phase scores such clips (weak ones have no strong labels to score). */
+/* Whether this phase scores such clips. */
 static bool scored(const char *key, bool pretrain) {
-    return strcmp(key, "weak") != 0 && (strcmp(key, "as_eval") == 0) == pretrain;
+    return (strcmp(key, "as_eval") == 0) == pretrain;
 }
 
 static int take_row(struct es_train_forecast *f, const char *path, const struct es_yaml_row *r, bool pretrain,
@@ -216,7 +216,7 @@ static int count_validation_all(struct es_train_forecast *f, const struct es_com
 }
 
 static int from_stores_all(struct es_train_forecast *f, const struct es_comm *c, const struct es_config *cfg,
-                           struct es_err *err) {
+                           bool strict, struct es_err *err) {
     struct es_dataset *d = NULL;
     struct es_plan *plan = NULL;
     ES_TRY(train_open_dataset_all(&d, c, cfg, true, false, err));
@@ -224,13 +224,15 @@ static int from_stores_all(struct es_train_forecast *f, const struct es_comm *c,
     int rc = train_plan_new(&plan, cfg, d, err);
     if (rc == 0) rc = forecast(f, cfg, plan, es_dataset_classes(d), err);
     es_plan_free(&plan);
+    rc = es_err_agree_all(c, rc, err);
+    if (rc == 0) rc = train_overlaps_all(c, cfg, d, strict, &f->overlaps, err);
     es_dataset_close(&d);
-    ES_TRY(es_err_agree_all(c, rc, err));
+    ES_TRY(rc);
     return count_validation_all(f, c, cfg, err);
 }
 
 int es_train_forecast_all(const struct es_comm *c, const struct es_config *cfg, const char *set_sizes,
-                          double gflops, struct es_train_forecast *f, struct es_err *err) {
+                          double gflops, bool strict, struct es_train_forecast *f, struct es_err *err) {
     bool pretrain = train_phase(cfg) == ES_PHASE_PRETRAIN;
     *f = (struct es_train_forecast){.n_sets = pretrain ? 1 : ES_N_SETS,
                                     .n_validation = -1,
@@ -241,5 +243,5 @@ int es_train_forecast_all(const struct es_comm *c, const struct es_config *cfg, 
         f->n_clips[s] = -1;
     }
     if (set_sizes) return es_err_agree_all(c, from_sizes(f, cfg, set_sizes, err), err);
-    return from_stores_all(f, c, cfg, err);
+    return from_stores_all(f, c, cfg, strict, err);
 }

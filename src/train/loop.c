@@ -302,6 +302,7 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
                  struct es_train_summary *summary, struct es_err *err) {
     struct run r = {
         .comm = c, .cfg = cfg, .options = options, .phase = train_phase(cfg), .best = (double)NAN};
+    struct es_overlaps overlaps;
     int rc = 0;
     *summary = (struct es_train_summary){
         .psds1 = (double)NAN, .mpauc = (double)NAN, .objective = (double)NAN, .loss = (double)NAN};
@@ -311,6 +312,7 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
     snprintf(r.dir, sizeof r.dir, "%s", es_config_string(cfg, "run.dir"));
     bool dry = es_config_bool(cfg, "train.memory_plan_only");
     ES_GO(train_open_dataset_all(&r.data, c, cfg, true, !dry, err));
+    if (!dry) ES_GO(train_overlaps_all(c, cfg, r.data, options->strict, &overlaps, err));
     ES_GO(make_trainer(&r, err));
     summary->total_steps = r.tp.total_steps;
     summary->parameters = es_params_elements(es_trainer_student(r.trainer), false);

@@ -17,6 +17,10 @@ void train_trainer_params(struct es_trainer_params *tp, const struct es_config *
 int train_open_dataset_all(struct es_dataset **d, const struct es_comm *c, const struct es_config *cfg,
                            bool pseudo, bool stage, struct es_err *err);
 
+/* overlaps.c: logs them; with strict a clip that trains and is scored is ES_EDATA. */
+int train_overlaps_all(const struct es_comm *c, const struct es_config *cfg, const struct es_dataset *d,
+                       bool strict, struct es_overlaps *out, struct es_err *err);
+
 /* mels.c: before the teacher of stage 2 sees the leaf (in other phases: before anything else), and after; both change it in
  * place. scratch: as many floats as the leaf's larger mel, in all three. */
 void train_augment_before(const struct es_trainer_params *tp, struct es_leaf_input *in, float *scratch);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "earshot/kernels_crnn.h"
 #include "earshot/labels.h"
 #include "earshot/log.h"
 #include "earshot/mem.h"
@@ -13,14 +14,18 @@
 
 enum how { /* clips become scored items */
            HOW_CLIPS,
+           HOW_WEAK,       /* outputs for the clip; the macro average counts all classes */
            HOW_AUDIOSET,   /* logits, 40 ms frames */
            HOW_CPJKU,      /* probabilities, 40 ms frames, every clip 10 s long */
            HOW_MAESTRO,    /* each clip by itself */
            HOW_RECORDINGS, /* clips with an event, joined */
 };
 
+#define LOSS "loss"
+#define WEAK_F1 "weak_f1"
+
 struct metric {
-    const char *row; /* of es_evaluation_new */
+    const char *row; /* of es_evaluation_new; LOSS: the mean BCE of frames or clips; WEAK_F1 */
     const char *name;
     bool objective, macro; /* counts in the objective; the row's other average */
 };
@@ -41,21 +46,29 @@ static const struct part parts[] = {
      HOW_CLIPS,
      {{"psds1", "psds1", true, false},
       {"intersection_f1", "intersection_f1", false, false},
-      {"collar_f1", "collar_f1", false, false}}},
+      {"collar_f1", "collar_f1", false, false},
+      {LOSS, "loss_strong", false, false}}},
     {ES_VALID_STAGES,
      ES_SUBSET_STRONG_REAL,
      1,
      HOW_CLIPS,
      {{"psds1", "psds1_external", true, false},
       {"intersection_f1", "intersection_f1_external", false, false},
-      {"collar_f1", "collar_f1_external", false, false}}},
+      {"collar_f1", "collar_f1_external", false, false},
+      {LOSS, "loss_external", false, false}}},
+    {ES_VALID_STAGES,
+     ES_SUBSET_WEAK,
+     1,
+     HOW_WEAK,
+     {{WEAK_F1, "weak_f1", false, false}, {LOSS, "loss_weak", false, false}}},
     {ES_VALID_STAGES,
      ES_SUBSET_MAESTRO,
      1,
      HOW_MAESTRO,
      {{"mpauc", "mpauc", true, false},
       {"mauc", "mauc", false, false},
-      {"segment_f1_best", "segment_f1_best", false, false}}},
+      {"segment_f1_best", "segment_f1_best", false, false},
+      {LOSS, "loss_maestro", false, false}}},
     {ES_VALID_TEST,
      ES_SUBSET_VALIDATION,
      -1,
@@ -78,12 +91,12 @@ static const struct part parts[] = {
      ES_SUBSET_AS_EVAL,
      -1,
      HOW_AUDIOSET,
-     {{"psds1", "psds1", true, true}, {"mpauc", "mpauc", false, false}}},
+     {{"psds1", "psds1", true, true}, {"mpauc", "mpauc", false, false}, {LOSS, "loss", false, false}}},
     {ES_VALID_CPJKU,
      ES_SUBSET_AS_EVAL,
      -1,
      HOW_CPJKU,
-     {{"psds1", "psds1", true, false}, {"mpauc", "mpauc", true, false}}},
+     {{"psds1", "psds1", true, false}, {"mpauc", "mpauc", true, false}, {LOSS, "loss", false, false}}},
 };
 enum { N_PARTS = sizeof parts / sizeof *parts, MAX_METRICS = sizeof parts->metric / sizeof *parts->metric };
 
@@ -136,6 +149,7 @@ static int score(const struct es_scores *scores, const struct es_truth *truth, c
     if (p->how == HOW_RECORDINGS) ES_GO(es_maestro_join(&joined, &other, scores, truth, &mp, err));
     ES_GO(es_evalset_new(&set, joined ? joined : scores, other ? other : truth, &ep, err));
     for (int m = 0; m < MAX_METRICS && p->metric[m].row; m++) {
+        if (strcmp(p->metric[m].row, LOSS) == 0) continue; /* measure has it */
         struct es_evaluation *e = NULL;
         struct es_err why = {0};
         char wanted[32]; /* "segment_f1" makes the row segment_f1_best, too */
@@ -159,7 +173,98 @@ done:
     return rc;
 }
 
-/* On rank 0: filter, truth, metrics. A set that cannot be scored at all is a warning. */
+static void put(const struct part *p, const char *row, double x, double *value) {
+    for (int m = 0; m < MAX_METRICS && p->metric[m].row; m++)
+        if (strcmp(p->metric[m].row, row) == 0) value[m] = x;
+}
+
+/* Classes that clips of a part have labels for; all of AudioSet's. */
+static void valid_classes(const struct part *p, int K, uint8_t *valid) {
+    bool all = p->subset == ES_SUBSET_AS_EVAL;
+    uint32_t mask = all ? 0 : es_labels_mask(p->subset, p->split == 1);
+    for (int k = 0; k < K; k++) valid[k] = all || (k < ES_N_CLASSES && (mask >> k & 1));
+}
+
+/* Mean binary cross-entropy of all frames and classes of a set, as training has it: classes without labels count as 0. scores
+ * [n,T,K] as in `how`. */
+static int frame_loss(const struct es_store *s, const int64_t *ids, int64_t n, const struct part *p,
+                      const struct es_label_grid *g, int n_frames, const float *scores, double *value,
+                      struct es_err *err) {
+    int K = es_store_n_classes(s), rc = 0;
+    int64_t row = (int64_t)n_frames * K;
+    float *labels = es_alloc((size_t)row, sizeof *labels, err);
+    double *sum = es_alloc((size_t)n_frames, sizeof *sum, err), total = 0.0;
+    uint8_t *valid = es_alloc((size_t)K, 1, err);
+    struct es_event *events = NULL;
+    struct es_k_loss loss = {p->how == HOW_AUDIOSET ? ES_LOSS_BCE_LOGITS : ES_LOSS_BCE, n_frames, K, 1,
+                             valid};
+    ES_GO(labels && sum && valid ? 0 : -ES_EIO);
+    valid_classes(p, K, valid);
+    for (int64_t i = 0; i < n; i++) {
+        int n_events;
+        const struct es_event *in = es_store_events(s, ids[i], &n_events);
+        events = es_alloc((size_t)n_events + 1, sizeof *events, err);
+        ES_GO(events ? 0 : -ES_EIO);
+        n_events = es_labels_process(in, n_events, 0.0, g->clip_s, events);
+        es_labels_encode(events, n_events, g, K, labels, K, 1);
+        es_k_loss_fwd(&loss, scores + i * row, labels, sum);
+        for (int t = 0; t < n_frames; t++) total += sum[t];
+        es_free(&events);
+    }
+    put(p, LOSS, total / ((double)n * (double)row), value);
+done:
+    es_free(&events);
+    es_free(&valid);
+    es_free(&sum);
+    es_free(&labels);
+    return rc;
+}
+
+/* Clip outputs by attention, their loss, and the F1 at 0.5: mean over all classes, 0 for one without labels (spec/training.md 8.1;
+ * torchmetrics' MultilabelF1Score). */
+static int measure_weak(const struct es_store *s, const int64_t *ids, int64_t n, const struct part *p,
+                        const struct es_forward *f, const float *logits, const float *attention,
+                        double *value, struct es_err *err) {
+    int K = es_store_n_classes(s), T = es_forward_frames(f), rc = 0;
+    int64_t row = (int64_t)T * K;
+    struct es_k_class_pool pool = {1, T, K, es_forward_config(f)->mask_fill};
+    struct es_k_loss loss = {ES_LOSS_BCE, 1, K, 1, NULL};
+    float *strong = es_alloc((size_t)(2 * row + 2 * K), sizeof *strong, err);
+    int64_t *count = es_alloc((size_t)(3 * K), sizeof *count, err); /* [K][both, said, is] */
+    uint8_t *valid = es_alloc((size_t)K, 1, err);
+    void *ws = es_alloc(1, es_k_class_pool_ws(&pool), err);
+    double total = 0.0, f1 = 0.0;
+    ES_GO(strong && count && valid && ws ? 0 : -ES_EIO);
+    float *soft = strong + row, *weak = soft + row, *target = weak + K;
+    valid_classes(p, K, valid);
+    for (int64_t i = 0; i < n; i++) {
+        const uint8_t *label = es_store_weak(s, ids[i]);
+        double sum;
+        es_k_class_pool_fwd(&pool, logits + i * row, attention + i * row, valid, strong, weak, soft, ws);
+        for (int k = 0; k < K; k++) {
+            bool said = weak[k] > 0.5f, is = label[k] > 0;
+            target[k] = is;
+            count[3 * k] += said && is;
+            count[3 * k + 1] += said;
+            count[3 * k + 2] += is;
+        }
+        es_k_loss_fwd(&loss, weak, target, &sum);
+        total += sum;
+    }
+    for (int k = 0; k < K; k++)
+        if (count[3 * k + 1] + count[3 * k + 2] > 0)
+            f1 += 2.0 * (double)count[3 * k] / (double)(count[3 * k + 1] + count[3 * k + 2]);
+    put(p, LOSS, total / ((double)n * K), value);
+    put(p, WEAK_F1, f1 / K, value);
+done:
+    es_free(&ws);
+    es_free(&valid);
+    es_free(&count);
+    es_free(&strong);
+    return rc;
+}
+
+/* On rank 0: loss, filter, truth, metrics. A set that cannot be scored at all is a warning. */
 static int measure(const struct es_store *s, const int64_t *ids, int64_t n, const struct part *p,
                    int n_frames, float *logits, const int *median_frames, double *value, struct es_err *err) {
     int K = es_store_n_classes(s), rc = 0;
@@ -173,6 +278,7 @@ static int measure(const struct es_store *s, const int64_t *ids, int64_t n, cons
     if (!names) return -ES_EIO;
     for (int64_t i = 0; i < n; i++) names[i] = es_store_name(s, ids[i]);
     if (p->how != HOW_AUDIOSET) es_sigmoid_f32(n * n_frames * K, logits);
+    ES_GO(frame_loss(s, ids, n, p, g, n_frames, logits, value, err));
     for (int i = 0; i <= n_frames; i++) edges[i] = es_labels_time(g, i);
     ES_GO(es_scores_from_array(&scores, n, names, n_frames, edges, K, es_store_classes(s), logits,
                                es_store_path(s), err));
@@ -193,22 +299,26 @@ static int run_part(const struct es_comm *c, struct es_forward *f, const struct 
                     const struct part *p, const int *median_frames, double *value, int64_t *n_clips,
                     struct es_err *err) {
     int64_t *ids = NULL, n = 0;
-    float *logits = NULL;
+    float *logits = NULL, *attention = NULL;
+    bool weak = p->how == HOW_WEAK;
     int rc = es_predict_list(s, (int)p->subset, p->split, &ids, &n, err);
     if (rc == 0 && n > 0) {
-        logits = es_alloc((size_t)n * (size_t)es_forward_frames(f) * (size_t)es_forward_classes(f),
-                          sizeof(float), err);
-        if (!logits) rc = -ES_EIO;
+        size_t size = (size_t)n * (size_t)es_forward_frames(f) * (size_t)es_forward_classes(f);
+        logits = es_alloc(size, sizeof(float), err);
+        if (weak) attention = es_alloc(size, sizeof(float), err);
+        if (!logits || (weak && !attention)) rc = -ES_EIO;
     }
     ES_GO(es_err_agree_all(c, rc, err));
     if (n == 0) goto done;
-    ES_GO(es_predict_clips_all(c, f, s, ids, n, logits, err));
+    ES_GO(es_predict_clips_all(c, f, s, ids, n, logits, attention, err));
     if (es_comm_rank(c) == 0)
-        rc = measure(s, ids, n, p, es_forward_frames(f), logits, median_frames, value, err);
+        rc = weak ? measure_weak(s, ids, n, p, f, logits, attention, value, err)
+                  : measure(s, ids, n, p, es_forward_frames(f), logits, median_frames, value, err);
     ES_GO(es_err_agree_all(c, rc, err));
     es_comm_bcast_all(c, value, MAX_METRICS * sizeof *value, 0);
     *n_clips += n;
 done:
+    es_free(&attention);
     es_free(&logits);
     es_free(&ids);
     return rc;

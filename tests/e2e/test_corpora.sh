@@ -114,6 +114,28 @@ with h5py.File("as-strong-456.h5") as f:
     assert list(f["classes"]) == [b"Alarm", b"Dog", b"Speech", b"Zipper"]
 PY
 grep -q $'^Y00000000012\tas_train\tno_audio' as-strong.tsv || fail "as-strong.tsv: $(cat as-strong.tsv)"
+# sets that were prepared apart: what they share is found all the same, by name and by YouTube id
+for set in strong weak validation public external_train; do
+    ok 2 prepare --config configs/data/desed.yaml --out part-$set.h5 --set "prepare.subsets=[$set]"
+done
+parts=(part-strong.h5 part-weak.h5 part-validation.h5 part-public.h5)
+ok 1 inspect --overlap "${parts[@]}" part-strong.h5 as-strong.h5 --json overlap.json # a store twice counts once
+cp out overlap.txt
+ok 2 inspect --overlap "${parts[@]}" part-strong.h5 as-strong.h5
+cmp -s out overlap.txt || fail "inspect --overlap: otherwise on 2 ranks"
+grep -q '^OVERLAP  *1 file names and 1 YouTube ids are in strong_real (training) and validation (scored): aaaaaaaaaa0' overlap.txt || fail "$(cat overlap.txt)"
+"$python" - <<'PY' || fail "inspect --overlap: $(cat overlap.txt)"
+import json
+rows = {(r["a"], r["a_trains"], r["b"], r["b_trains"]): (r["names"], r["youtube_ids"], r["leak"]) for r in json.load(open("overlap.json"))["overlaps"]}
+assert rows == {("strong_real", True, "weak", True): (1, 1, False), ("strong_real", True, "validation", False): (1, 1, True),
+                ("strong_real", True, "public", False): (0, 1, True)}, rows
+PY
+ok 1 inspect --overlap desed.h5 maestro.h5 # prepare left out what would leak
+! grep OVERLAP out || fail "a leak"
+ok 1 inspect --overlap part-external_train.h5 desed.h5
+grep -q '^overlap  *4 file names and 4 YouTube ids are in strong_real (training) and strong_real (training, of another store)' out || fail "twice: $(cat out)"
+go 1 inspect part-weak.h5 part-strong.h5
+[ $code = 64 ] || fail "inspect of two files: code $code"
 # a file of another rate in a _16k folder
 file=corpora/desed/audio/train/weak_16k/Yfffffffffff_3.000_10.000.wav
 "$python" -c "
