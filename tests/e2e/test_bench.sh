@@ -21,6 +21,7 @@ FIELDS = {
     "reduce": "ranks algorithm bytes seconds bytes_per_s",
     "io": "op ranks bytes seconds bytes_per_s of_plain",
     "evaluate": "clips classes threads seconds psds1_seconds psds2_seconds match_seconds psds1 psds2 streamed peak_rss_bytes",
+    "probe": "solver ranks threads features frames classes sums_seconds solve_seconds residual gram_bytes peak_rss_bytes gram_share_bytes",
 }
 OP = "op pass shape calls seconds share flops bytes share_of_peak bytes_per_s share_of_roof".split()
 name = kind.split("-")[0]
@@ -77,6 +78,13 @@ elif name == "io":
 elif name == "evaluate":
     assert len(rows) == 1 and rows[0]["clips"] == 100 and rows[0]["classes"] == 3
     positive(rows[0], "seconds psds1 psds2")
+elif name == "probe":
+    r = rows[0]
+    assert len(rows) == 1 and r["ranks"] == ranks and r["features"] == 500 and r["frames"] == 300
+    assert r["solver"] == ("scalapack" if "grid" in kind else "lapack")
+    assert r["gram_share_bytes"] == 8 * 500**2 / ranks <= r["gram_bytes"] < r["peak_rss_bytes"]
+    assert 0 < r["residual"] < 1e-12, r
+    positive(r, "sums_seconds solve_seconds")
 PYTHON
 
 # check KIND NP ARGS...: JSON Lines alone on standard output, then the same as a table
@@ -97,6 +105,8 @@ for np in 1 2; do
     check reduce $np --bytes 400000 --repeats 2
     check io $np --bytes 1000000 --repeats 1 --dir .
     [ -z "$(find . -name 'earshot-bench-*')" ] || fail "bench io left $(find . -name 'earshot-bench-*')"
+    check probe $np --features 500 --frames 300
+    check probe-grid $np --features 500 --frames 300 --set linalg.local_max=100
     check evaluate $np --clips 100 --classes 3 --repeats 1
 done
 check step-roofline 1 --model fpasst --depth 1 --batch 1 --steps 1 --no-verify --roofline
