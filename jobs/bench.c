@@ -196,14 +196,14 @@ int es_job_bench(struct es_run *run, struct es_err *err) {
     static const struct {
         const char *name;
         int (*run)(struct es_run *, struct es_err *);
-    } kinds[] = {{"gemm", bench_gemm}, {"frontend", bench_frontend},
-                 {"step", bench_step}, {"reduce", bench_reduce},
-                 {"io", bench_io},     {"evaluate", bench_evaluate}};
+    } kinds[] = {
+        {"gemm", bench_gemm}, {"frontend", bench_frontend}, {"step", bench_step},  {"reduce", bench_reduce},
+        {"io", bench_io},     {"evaluate", bench_evaluate}, {"probe", bench_probe}};
     const char *kind = es_run_operand(run, 0);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kind, kinds[i].name) == 0) return es_run_check(run) ? 0 : kinds[i].run(run, err);
-    return es_err_set(err, ES_EUSAGE, "bench: got %s, want gemm, frontend, step, reduce, io or evaluate",
-                      kind);
+    return es_err_set(err, ES_EUSAGE,
+                      "bench: got %s, want gemm, frontend, step, reduce, io, evaluate or probe", kind);
 }
 
 static const struct es_job_option options[] = {
@@ -212,6 +212,7 @@ static const struct es_job_option options[] = {
     {"phase", "PHASE", "step: what is trained", "pretrain|stage1|stage2", false},
     {"precision", "P", "step: fp32", NULL, false},
     {"batch", "B", "step: clips a leaf; default: the published composition (pretrain: 8)", NULL, false},
+    {"leaves", "L", "step: leaves a step; default: one a rank", NULL, false},
     {"steps", "N", "step: measured steps behind one warm-up; default 3", NULL, false},
     {"depth", "D", "step: fewer transformer blocks", NULL, false},
     {"store", "FILE", "step: leaves from this store instead of random ones; adds the phase input_exposed",
@@ -222,19 +223,23 @@ static const struct es_job_option options[] = {
     {"bytes", "N", "reduce: length of the vector, default 350 MiB; io: of every file, default 256 MiB", NULL,
      false},
     {"dir", "DIR", "io: where the files are written, and removed; default .", NULL, false},
+    {"only", "NAME", "io: operations whose names begin so (checkpoint), beside the plain file", NULL, false},
     {"repeats", "N", "gemm, reduce, io, evaluate: measured repeats", NULL, false},
     {"clips", "N", "evaluate: one size only; default: 1k, 10k, 100k x 10 and 1k x 407", NULL, false},
-    {"classes", "K", "evaluate: with --clips; default 10", NULL, false},
+    {"classes", "K", "evaluate: with --clips; probe; default 10", NULL, false},
+    {"features", "N", "probe: default 4000; above linalg.local_max on a grid of ranks", NULL, false},
+    {"frames", "M", "probe: rows of the sums; default 1560", NULL, false},
     {"tune", NULL, "evaluate: cSEBB tuning over the published grid instead of PSDS", NULL, false},
     {NULL, NULL, NULL, NULL, false}};
 
 const struct es_job_spec es_job_bench_spec = {
     .name = "bench",
-    .purpose = "measure matrix products, frontends, training steps, gradient sums, files, evaluation",
-    .synopsis = "gemm|frontend|step|reduce|io|evaluate [options]",
+    .purpose = "measure matrix products, frontends, training steps, gradient sums, files, evaluation, probes",
+    .synopsis = "gemm|frontend|step|reduce|io|evaluate|probe [options]",
     .options = options,
+    .sections = "linalg threads_per_rank",
     .operands_min = 1,
     .operands_max = 1,
-    .operands = "gemm|frontend|step|reduce|io|evaluate",
+    .operands = "gemm|frontend|step|reduce|io|evaluate|probe",
     .example = "earshot bench step --model atst --phase pretrain --batch 8 --depth 2 --json -",
     .run = es_job_bench};

@@ -5,6 +5,7 @@
 #include "earshot/run.h"
 
 int bench_step(struct es_run *run, struct es_err *err);
+int bench_probe(struct es_run *run, struct es_err *err);
 int bench_io(struct es_run *run, struct es_err *err);
 
 #endif

@@ -86,7 +86,7 @@ int bench_step(struct es_run *run, struct es_err *err) {
         .phase = ES_PHASE_PRETRAIN, .steps = 3, .verify = !es_run_flag(run, "no-verify")};
     struct es_bench_step b;
     struct es_bench_op ops[ES_BENCH_OPS];
-    int64_t batch = 0, steps = 3, depth = 0;
+    int64_t batch = 0, steps = 3, depth = 0, leaves = 0;
     for (int i = 0; phase && i < 3; i++)
         if (strcmp(phase, es_phase_names[i]) == 0) p.phase = (enum es_phase)i;
     if (precision && strcmp(precision, "fp32") != 0)
@@ -99,6 +99,8 @@ int bench_step(struct es_run *run, struct es_err *err) {
     ES_TRY(es_run_option_int(run, "batch", 1, ES_LEAF_CLIPS, &batch, err));
     ES_TRY(es_run_option_int(run, "steps", 1, 1000, &steps, err));
     ES_TRY(es_run_option_int(run, "depth", 1, 32, &depth, err));
+    ES_TRY(es_run_option_int(run, "leaves", 1, 1 << 20, &leaves, err));
+    p.leaves = (int)leaves;
     p.batch = (int)batch;
     p.steps = (int)steps;
     p.depth = (int)depth;
@@ -108,12 +110,18 @@ int bench_step(struct es_run *run, struct es_err *err) {
         p.config = es_run_config(run);
     }
     ES_TRY(es_bench_step_all(es_run_comm(run), &p, &b, err));
-    es_run_print(run, "%s %s fp32: %d ranks x %d threads, %d clips a leaf\n", es_arch_name(p.arch),
-                 es_phase_names[p.phase], b.ranks, b.threads, b.batch);
+    es_run_print(run, "%s %s fp32: %d ranks x %d threads, %d leaves of %d clips\n", es_arch_name(p.arch),
+                 es_phase_names[p.phase], b.ranks, b.threads, b.leaves, b.batch);
     es_run_print(run,
                  "%.3f clips/s, %.1f GFLOP/s of matrix products, %.3f of the peak %.1f, %.2f GiB a rank\n",
                  b.clips_per_s, b.gemm_gflops_per_s, b.mfu, b.peak_gflops_per_s,
                  (double)b.peak_rss_bytes / 1073741824.0);
+    if (b.ranks > 1)
+        es_run_print(run,
+                     "%.1f MB sent a rank, 2 x 4 x parameters x (1 - 1/P) = %.1f MB; exposed %.4f s, %.2f %% "
+                     "of the step\n",
+                     (double)b.sent_bytes * 1e-6, 8e-6 * (double)b.trainable * (1 - 1.0 / b.ranks),
+                     b.exposed_s, 100 * b.exposed_s / b.step_s);
     if (p.verify)
         es_run_print(run,
                      "largest gradient error against the reference kernels: %.2e of the largest gradient\n",
@@ -130,12 +138,15 @@ int bench_step(struct es_run *run, struct es_err *err) {
     es_json_put_int(j, "batch", b.batch);
     es_json_put_int(j, "ranks", b.ranks);
     es_json_put_int(j, "threads", b.threads);
+    es_json_put_int(j, "leaves", b.leaves);
     es_json_put_number(j, "clips_per_s", b.clips_per_s);
     es_json_put_number(j, "gemm_gflops_per_s", b.gemm_gflops_per_s);
     es_json_put_number(j, "peak_gflops_per_s", b.peak_gflops_per_s);
     es_json_put_number(j, "mfu", b.mfu);
     es_json_put_int(j, "peak_rss_bytes", b.peak_rss_bytes);
     es_json_put_number(j, "verified", b.verified);
+    es_json_put_int(j, "sent_bytes", b.sent_bytes);
+    es_json_put_number(j, "exposed_s", b.exposed_s);
     es_json_put_int(j, "trainable", b.trainable);
     es_json_put_int(j, "values", b.values);
     if (p.ops) es_json_put_number(j, "bandwidth_bytes_per_s", b.bandwidth);

@@ -11,6 +11,7 @@ struct es_bench_step_params {
     enum es_phase phase;
     int depth;   /* 0: full */
     int batch;   /* clips a leaf; 0: published composition (pretrain: 8) */
+    int leaves;  /* a step; 0: one a rank */
     int steps;   /* measured, after one warm-up */
     bool verify; /* compare the gradients of a short clip with the reference kernels */
     /* With stores (data.stores): leaves are read, mixed and augmented as in training, and everything but arch, phase, depth and batch
@@ -30,11 +31,14 @@ struct es_bench_op {
 };
 
 struct es_bench_step { /* medians over steps; the same on all ranks but for ops */
-    int ranks, threads, batch;
+    int ranks, threads, batch, leaves;
+    double step_s; /* wall time */
     double clips_per_s, gemm_gflops_per_s, peak_gflops_per_s, mfu;
     int64_t peak_rss_bytes;             /* of the largest rank */
     double time[ES_N_TIMES];            /* mean over ranks, seconds a step */
     double frontend_s, input_exposed_s; /* input_exposed: waiting for the loader; NAN without stores */
+    int64_t sent_bytes;                 /* a step, gradients and parameters, of the rank that sends most */
+    double exposed_s;                   /* waiting for them that nothing hid, of the rank that waits most */
     int64_t trainable, values;          /* parameters that AdamW sees, and all of them */
     int n_ops;
     double

@@ -43,7 +43,8 @@ struct es_segment {    /* a range of the vector that this rank owns after the ex
 };
 
 /* All arguments same on all ranks. n_elements >= 1: length of the gradient vector; n_leaves >= 1: leaves of a
- * full step; bucket_elements: a multiple of 1024 up to 2^22, or 0: chosen from n_elements, at most 2^22.
+ * full step; bucket_elements: a multiple of 1024 up to 2^22, or 0: chosen from n_elements, at most 2^22, all
+ * about full.
  * ES_EUSAGE when P is not a power of two or exceeds S (the message names the numbers that would do) or for
  * another bad argument. */
 int es_reducer_new_all(struct es_reducer **r, const struct es_comm *c, int64_t n_elements, int n_leaves,
@@ -88,6 +89,8 @@ double es_reducer_norm2_all(struct es_reducer *r);
 
 double
 es_reducer_exposed_s(const struct es_reducer *r); /* seconds spent waiting in the last finish and gather */
+/* This rank's, of gradients in the last step and parameters in its gather: about 2 (1 - 1/P) of the vector. */
+int64_t es_reducer_sent_bytes(const struct es_reducer *r);
 int64_t es_reducer_bytes(const struct es_reducer *r); /* memory held */
 
 #endif

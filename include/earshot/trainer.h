@@ -108,6 +108,9 @@ int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_lea
                         bool digest, struct es_step_report *report, struct es_err *err);
 /* Leaves this rank computed since creation (each leaf is computed once, by its owner). */
 int64_t es_trainer_leaves_done(const struct es_trainer *t);
+/* Of the last step, this rank: bytes of gradients and parameters sent; seconds of waiting for them that nothing hid. */
+int64_t es_trainer_sent_bytes(const struct es_trainer *t);
+double es_trainer_exposed_s(const struct es_trainer *t);
 /* The i-th leaf that this rank computes in a step with n_active leaves: for loaders that read ahead. -1
  * beyond the last. */
 int es_trainer_my_leaf(struct es_trainer *t, int n_active, int i);

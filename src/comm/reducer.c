@@ -56,6 +56,7 @@ struct es_reducer {
     bool mine_empty[MAX_DEPTH]; /* level -> no active leaf below my node, my partner's node */
     bool other_empty[MAX_DEPTH];
     double exposed_s;
+    int64_t sent_bytes;
 };
 
 /* ---- pure functions of the layout */
@@ -85,13 +86,14 @@ int es_reducer_rank_of_leaf(int n_leaves, int n_ranks, int leaf) {
     return (int)((int64_t)es_reducer_slot_of_leaf(n_leaves, leaf) * n_ranks >> log2_up(n_leaves));
 }
 
-/* At least eight buckets, so that most of the exchange can hide behind backward, unless they would get tiny.
- */
+/* At least eight buckets, so that most of the exchange can hide behind backward, unless they would get tiny; of one size, so that
+ * little of the last one is padding. */
 static int64_t choose_bucket(int64_t n_elements) {
-    int64_t n = round_up((n_elements + 7) / 8, MAX_RANKS), all = round_up(n_elements, MAX_RANKS);
-    if (n < MIN_BUCKET) n = MIN_BUCKET;
-    if (n > MAX_BUCKET) n = MAX_BUCKET;
-    return n < all ? n : all;
+    int64_t most = (n_elements + 7) / 8;
+    if (most < MIN_BUCKET) most = MIN_BUCKET;
+    if (most > MAX_BUCKET) most = MAX_BUCKET;
+    int64_t n_buckets = (n_elements + most - 1) / most;
+    return round_up((n_elements + n_buckets - 1) / n_buckets, MAX_RANKS);
 }
 
 /* Where the segment of a rank begins in a bucket after the exchanges of levels 0..level-1; its length is B >>
@@ -213,6 +215,9 @@ int es_reducer_n_mine(const struct es_reducer *r) {
 double es_reducer_exposed_s(const struct es_reducer *r) {
     return r->exposed_s;
 }
+int64_t es_reducer_sent_bytes(const struct es_reducer *r) {
+    return r->sent_bytes;
+}
 int64_t es_reducer_bytes(const struct es_reducer *r) {
     return r->bytes;
 }
@@ -258,6 +263,7 @@ static void bucket_exchange(struct es_reducer *r, int64_t b) {
         if (receive)
             ES_MPI(r->comm, MPI_Irecv, send ? receive_space(r, b) : sums + k->lo, (int)n, MPI_FLOAT, partner,
                    (int)b, r->comm->mpi, &r->request[2 * b + 1]);
+        if (send) r->sent_bytes += n * (int64_t)sizeof(float);
         if (send)
             ES_MPI(r->comm, MPI_Isend, sums + give, (int)n, MPI_FLOAT, partner, (int)b, r->comm->mpi,
                    &r->request[2 * b]);
@@ -339,6 +345,7 @@ static bool any_leaf(const struct es_reducer *r, int first_rank, int n_ranks) {
 void es_reducer_begin(struct es_reducer *r, int n_active) {
     ES_ASSERT(!r->active && n_active >= 1 && n_active <= r->n_leaves);
     r->active = true;
+    r->sent_bytes = 0;
     r->n_active = n_active;
     r->n_mine = r->n_ended = r->n_pushed = 0;
     r->in_leaf = false;
@@ -460,6 +467,7 @@ int es_reducer_gather_all(struct es_reducer *r, float *values, struct es_err *er
             if (other.n > 0)
                 ES_MPI(r->comm, MPI_Irecv, values + other.offset, (int)other.n, MPI_FLOAT, partner, (int)b,
                        r->comm->mpi, &r->request[2 * b + 1]);
+            r->sent_bytes += mine.n * (int64_t)sizeof(float);
             if (mine.n > 0)
                 ES_MPI(r->comm, MPI_Isend, values + mine.offset, (int)mine.n, MPI_FLOAT, partner, (int)b,
                        r->comm->mpi, &r->request[2 * b]);

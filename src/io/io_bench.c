@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "earshot/ckpt.h"
@@ -25,7 +27,7 @@
 struct bench {
     const struct es_comm *c;
     int rank, size;
-    char path[4][600]; /* plain, store, checkpoint, predictions */
+    char path[5][600]; /* plain, store, checkpoint, predictions, a run's folder */
     int64_t plain_bytes, n_clips, n_rows, array_n;
     char *noise; /* [PIECE] and more: what is written */
     float *values, *m, *v;
@@ -34,9 +36,11 @@ struct bench {
     uint8_t *zeros;
     int64_t *samples, *index;
     double *duration_s;
+    struct es_ckpt_writer *writer;
+    double away_s; /* of the operation, not to be counted */
 };
-enum { PLAIN, STORE, CKPT, PREDICTIONS };
-static const char *const suffix[4] = {"plain", "store.h5", "checkpoint.h5", "predictions.h5"};
+enum { PLAIN, STORE, CKPT, PREDICTIONS, RUN, N_FILES };
+static const char *const suffix[N_FILES] = {"plain", "store.h5", "checkpoint.h5", "predictions.h5", "run"};
 
 static int64_t share_lo(const struct bench *b, int64_t n, int rank) {
     return n / b->size * rank + (rank < n % b->size ? rank : n % b->size);
@@ -72,6 +76,7 @@ static int bench_alloc(struct bench *b, struct es_err *err) {
     b->samples = es_alloc((size_t)n, sizeof *b->samples, err);
     b->index = es_alloc((size_t)n + 1, sizeof *b->index, err);
     b->duration_s = es_alloc((size_t)n, sizeof *b->duration_s, err);
+    es_ckpt_writer_new(&b->writer, err);
     if (err->code) return es_err_prefix(err, "bench io");
     struct es_rng r = es_rng_make(1, ES_RNG_BENCH, 0, (uint32_t)b->rank, 0);
     for (size_t i = 0; i + 4 <= room; i += 4) {
@@ -92,6 +97,7 @@ static int bench_alloc(struct bench *b, struct es_err *err) {
 }
 
 static void bench_free(struct bench *b) {
+    es_ckpt_writer_free(&b->writer);
     es_free(&b->duration_s);
     es_free(&b->index);
     es_free(&b->samples);
@@ -208,6 +214,20 @@ static int checkpoint_write(struct bench *b, struct es_err *err) {
     return es_ckpt_save_all(b->c, b->path[CKPT], NULL, &l.state, &meta, "", err);
 }
 
+static int checkpoint_held(struct bench *b, struct es_err *err) {
+    struct lists l;
+    struct es_ckpt_meta meta = {.step = 1, .seed = 1};
+    checkpoint_lists(b, &l);
+    if (b->rank == 0) mkdir(b->path[RUN], 0777);
+    es_comm_barrier_all(b->c);
+    ES_TRY(es_ckpt_begin_all(b->writer, b->c, b->path[RUN], &l.state, &meta, "", err));
+    const double begin_s = es_now_s();
+    while (es_comm_max_all(b->c, !es_ckpt_written(b->writer)))
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    b->away_s = es_now_s() - begin_s;
+    return es_ckpt_finish_all(b->writer, NULL, err);
+}
+
 static int checkpoint_read(struct bench *b, struct es_err *err) {
     struct lists l;
     checkpoint_lists(b, &l);
@@ -256,17 +276,23 @@ static const struct operation {
     {"store_write", true, STORE, store_write},
     {"store_read", false, STORE, store_read},
     {"checkpoint_write", true, CKPT, checkpoint_write},
+    {"checkpoint_held", true, RUN, checkpoint_held},
     {"checkpoint_read", false, CKPT, checkpoint_read},
     {"predictions_write", true, PREDICTIONS, predictions_write},
     {"predictions_read", false, PREDICTIONS, predictions_read},
 };
 
 static void remove_all(const struct bench *b, int file) {
-    char part[620];
+    static const char *const in_run[] = {ES_CKPT_LAST, ES_CKPT_PREV};
+    char part[640];
     es_comm_barrier_all(b->c);
+    for (size_t i = 0; b->rank == 0 && file == RUN && i < sizeof in_run / sizeof *in_run; i++) {
+        snprintf(part, sizeof part, "%s/%s", b->path[RUN], in_run[i]);
+        unlink(part);
+    }
     snprintf(part, sizeof part, "%s.part", b->path[file]);
     if (b->rank == 0) unlink(part);
-    if (b->rank == 0) unlink(b->path[file]);
+    if (b->rank == 0) remove(b->path[file]);
     es_comm_barrier_all(b->c);
 }
 
@@ -284,8 +310,9 @@ static int run_timed(struct bench *b, const struct operation *o, double *seconds
         leave_cache(b, o->file);
     es_comm_barrier_all(b->c);
     double begin_s = es_now_s();
+    b->away_s = 0;
     ES_TRY(o->run(b, err));
-    *seconds = 1e-9 * (double)es_comm_max_all(b->c, (int64_t)(1e9 * (es_now_s() - begin_s)));
+    *seconds = 1e-9 * (double)es_comm_max_all(b->c, (int64_t)(1e9 * (es_now_s() - begin_s - b->away_s)));
     return 0;
 }
 
@@ -294,12 +321,21 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-int es_io_bench_all(const struct es_comm *c, const char *dir, int64_t bytes, int n_repeats,
+static double median(double *x, int n) {
+    qsort(x, (size_t)n, sizeof *x, by_value);
+    return x[n / 2];
+}
+
+static bool wanted(const struct operation *o, const char *only) {
+    return o->file == PLAIN || !only || strncmp(o->name, only, strlen(only)) == 0;
+}
+
+int es_io_bench_all(const struct es_comm *c, const char *dir, int64_t bytes, int n_repeats, const char *only,
                     struct es_io_bench_row rows[ES_IO_BENCH_ROWS], struct es_err *err) {
     const int64_t clip_bytes = 2 * CLIP_SAMPLES, row_bytes = (int64_t)N_FRAMES * N_CLASSES * 4;
     struct bench b = {.c = c, .rank = es_comm_rank(c), .size = es_comm_size(c), .plain_bytes = bytes};
     struct es_err local = {0};
-    double *seconds = NULL;
+    double *seconds = NULL; /* [rows, repeats]; then [repeats] shares of the plain file */
     int rc = 0;
     if (bytes < 1 || n_repeats < 1 || n_repeats > MAX_REPEATS)
         return es_err_set(err, ES_EUSAGE, "bench io: got %lld bytes, %d repeats, want 1 or more and 1..%d",
@@ -307,24 +343,35 @@ int es_io_bench_all(const struct es_comm *c, const char *dir, int64_t bytes, int
     b.n_clips = bytes / clip_bytes + 1;
     b.n_rows = bytes / row_bytes + 1;
     b.array_n = bytes / 12 / N_ARRAYS + 1;
-    for (int i = 0; i < 4; i++) snprintf(b.path[i], sizeof b.path[i], "%s/earshot-bench-%s", dir, suffix[i]);
+    for (int i = 0; i < N_FILES; i++)
+        snprintf(b.path[i], sizeof b.path[i], "%s/earshot-bench-%s", dir, suffix[i]);
     rc = bench_alloc(&b, &local);
-    seconds = rc == 0 ? es_alloc((size_t)(ES_IO_BENCH_ROWS * n_repeats), sizeof *seconds, &local) : NULL;
+    seconds =
+        rc == 0 ? es_alloc((size_t)((ES_IO_BENCH_ROWS + 1) * n_repeats), sizeof *seconds, &local) : NULL;
     rc = es_err_agree_all(c, local.code ? -local.code : 0, &local);
-    const int64_t moved[4] = {bytes, b.n_clips * clip_bytes, 12 * floats_of_checkpoint(&b),
-                              b.n_rows * row_bytes};
+    const int64_t weights = 12 * floats_of_checkpoint(&b),
+                  moved[N_FILES] = {bytes, b.n_clips * clip_bytes, weights, b.n_rows * row_bytes, weights};
     for (int i = -1; i < n_repeats && rc == 0; i++)
         for (int k = 0; k < ES_IO_BENCH_ROWS && rc == 0; k++) {
             double s = 0;
+            if (!wanted(&operations[k], only)) continue;
             rc = run_timed(&b, &operations[k], &s, &local);
             if (i >= 0) seconds[k * n_repeats + i] = s;
         }
-    for (int k = 0; k < ES_IO_BENCH_ROWS && rc == 0; k++) {
-        qsort(seconds + k * n_repeats, (size_t)n_repeats, sizeof *seconds, by_value);
-        rows[k] = (struct es_io_bench_row){operations[k].name, operations[k].write, moved[operations[k].file],
-                                           seconds[k * n_repeats + n_repeats / 2]};
+    /* backwards: the plain file's rounds come first and are sorted last */
+    for (int k = ES_IO_BENCH_ROWS - 1; k >= 0 && rc == 0; k--) {
+        const struct operation *o = &operations[k];
+        rows[k] = (struct es_io_bench_row){.op = o->name, .write = o->write};
+        if (!wanted(o, only)) continue;
+        double *s = seconds + k * n_repeats, *plain_s = seconds + (o->write ? 0 : n_repeats),
+               *share = seconds + ES_IO_BENCH_ROWS * n_repeats;
+        const double bytes_of = (double)moved[o->file];
+        for (int i = 0; i < n_repeats; i++) share[i] = bytes_of / s[i] * plain_s[i] / (double)bytes;
+        rows[k].bytes = moved[o->file];
+        rows[k].of_plain = median(share, n_repeats);
+        rows[k].seconds = median(s, n_repeats);
     }
-    for (int i = 0; i < 4; i++) remove_all(&b, i);
+    for (int i = 0; i < N_FILES; i++) remove_all(&b, i);
     es_free(&seconds);
     bench_free(&b);
     if (rc < 0 && err) *err = local;

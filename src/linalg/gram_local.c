@@ -1,5 +1,8 @@
-/* Small systems. Columns of [G B] come in strips of STRIP: strip s belongs to rank s mod P, which computes it whole, so no sum
- * depends on P. Rank 0 collects them and solves. */
+/* Small systems. Columns of [G B] come in strips of STRIP: strip s belongs to rank s mod P, which computes it whole (of G what is on
+ * and below the diagonal), so no sum depends on P. Rank 0 collects them and solves; alone it solves where they are.
+ *
+ * The factor takes the lower triangle; before it, the sums are mirrored into the upper one and the diagonal copied beside, and from
+ * there the lower triangle is restored for the next lambda, or for more rows: one matrix is all there is. */
 #include <math.h>
 #include <string.h>
 
@@ -9,10 +12,11 @@
 enum { STRIP = 256 };
 
 struct local {
-    int64_t n_strips_g, n_strips;  /* of G; of G and B */
-    double *x;                     /* [PANEL, d + k] in double */
-    double *strip;                 /* own strips: [n_own][STRIP, d] */
-    double *full, *factor, *b, *r; /* rank 0: [d,d], [d,d], [k,d], [k,d] */
+    int64_t n_strips_g, n_strips; /* of G; of G and B */
+    double *x;                    /* [PANEL, d + k] in double */
+    double *strip;                /* own strips: [n_own][STRIP, d] */
+    double *full, *b;             /* rank 0: G [d,d], B [k,d]; of a single rank: its strips */
+    double *diagonal, *r;         /* rank 0: [d], [k,d] */
     bool collected;
 };
 
@@ -43,22 +47,24 @@ static int local_new(struct es_gram *g, struct es_err *err) {
     g->bytes += (sizes[0] + sizes[1]) * (int64_t)sizeof(double);
     if (!l->x || !l->strip) return -ES_EIO;
     if (es_comm_rank(g->comm) > 0) return 0;
-    l->full = es_alloc((size_t)(d * d), sizeof(double), err);
-    l->factor = es_alloc((size_t)(d * d), sizeof(double), err);
-    l->b = es_alloc((size_t)(d * k), sizeof(double), err);
+    const bool alone = es_comm_size(g->comm) == 1;
+    l->full = alone ? l->strip : es_alloc((size_t)(d * d), sizeof(double), err);
+    l->b = alone ? own_strip(g, l->n_strips_g) : es_alloc((size_t)(d * k), sizeof(double), err);
     l->r = es_alloc((size_t)(d * k), sizeof(double), err);
-    g->bytes += 2 * (d * d + d * k) * (int64_t)sizeof(double);
-    return l->full && l->factor && l->b && l->r ? 0 : -ES_EIO;
+    l->diagonal = es_alloc((size_t)d, sizeof(double), err);
+    g->bytes += ((alone ? 0 : d * d + d * k) + d * k + d) * (int64_t)sizeof(double);
+    return l->full && l->b && l->r && l->diagonal ? 0 : -ES_EIO;
 }
 
 static void local_free(struct es_gram *g) {
-    if (!g->local) return;
-    es_free(&g->local->r);
-    es_free(&g->local->b);
-    es_free(&g->local->factor);
-    es_free(&g->local->full);
-    es_free(&g->local->strip);
-    es_free(&g->local->x);
+    struct local *l = g->local;
+    if (!l) return;
+    es_free(&l->diagonal);
+    es_free(&l->r);
+    if (es_comm_size(g->comm) > 1) es_free(&l->b);
+    if (es_comm_size(g->comm) > 1) es_free(&l->full);
+    es_free(&l->strip);
+    es_free(&l->x);
     es_free(&g->local);
 }
 
@@ -76,10 +82,29 @@ static void local_add(struct es_gram *g, int rows) {
     for (int64_t s = es_comm_rank(g->comm); s < l->n_strips; s += size) {
         const int width = (int)strip_width(g, s);
         const bool of_g = s < l->n_strips_g;
-        const double *right = of_g ? l->x + s * STRIP : y + (s - l->n_strips_g) * STRIP;
-        dgemm_("N", "T", &d, &width, &rows, &one, l->x, &d, right, of_g ? &d : &k, &one, own_strip(g, s), &d);
+        const int first = of_g ? (int)s * STRIP : 0, below = d - first;
+        const double *right = of_g ? l->x + first : y + (s - l->n_strips_g) * STRIP;
+        dgemm_("N", "T", &below, &width, &rows, &one, l->x + first, &d, right, of_g ? &d : &k, &one,
+               own_strip(g, s) + first, &d);
     }
     l->collected = false;
+}
+
+/* What is below the diagonal to the right of it, or back. */
+static void mirror(struct es_gram *g, bool back) {
+    enum { SIDE = 64 }; /* squares that stay in the cache */
+    const int64_t d = g->p.d;
+    double *a = g->local->full;
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t j0 = 0; j0 < d; j0 += SIDE)
+        for (int64_t i0 = j0; i0 < d; i0 += SIDE)
+            for (int64_t j = j0; j < j0 + SIDE && j < d; j++)
+                for (int64_t i = i0 > j ? i0 : j + 1; i < i0 + SIDE && i < d; i++) {
+                    if (back)
+                        a[j * d + i] = a[i * d + j];
+                    else
+                        a[i * d + j] = a[j * d + i];
+                }
 }
 
 /* All strips to rank 0. */
@@ -87,7 +112,7 @@ static void collect(struct es_gram *g) {
     struct local *l = g->local;
     const int rank = es_comm_rank(g->comm), size = es_comm_size(g->comm);
     if (l->collected) return;
-    for (int64_t s = 0; s < l->n_strips; s++) {
+    for (int64_t s = 0; s < l->n_strips && size > 1; s++) {
         const int owner = (int)(s % size);
         const size_t bytes = (size_t)(strip_width(g, s) * g->p.d) * sizeof(double);
         if (rank == 0) {
@@ -101,13 +126,15 @@ static void collect(struct es_gram *g) {
             es_comm_send(g->comm, own_strip(g, s), bytes, 0, (int)(s % 32768));
         }
     }
+    if (rank == 0) mirror(g, false);
+    for (int64_t i = 0; rank == 0 && i < g->p.d; i++) l->diagonal[i] = l->full[i * g->p.d + i];
     l->collected = true;
 }
 
 static double local_trace(struct es_gram *g) {
     double sum = 0;
     collect(g);
-    for (int64_t i = 0; g->local->full && i < g->p.d; i++) sum += g->local->full[i * g->p.d + i];
+    for (int64_t i = 0; g->local->diagonal && i < g->p.d; i++) sum += g->local->diagonal[i];
     return sum;
 }
 
@@ -117,12 +144,10 @@ static double norm(const double *x, int64_t n) {
     return sqrt(sum);
 }
 
-/* factor = G + lambda D */
-static void penalise(struct es_gram *g, double lambda, int64_t n_free) {
-    struct local *l = g->local;
+static void set_diagonal(struct es_gram *g, double lambda, int64_t n_free) {
     const int64_t d = g->p.d;
-    memcpy(l->factor, l->full, (size_t)(d * d) * sizeof(double));
-    for (int64_t i = 0; i < d - n_free; i++) l->factor[i * d + i] += lambda;
+    for (int64_t i = 0; i < d; i++)
+        g->local->full[i * d + i] = g->local->diagonal[i] + (i < d - n_free ? lambda : 0);
 }
 
 static void solve_here(struct es_gram *g, double lambda, int64_t n_free, double *w, double *residual,
@@ -132,16 +157,19 @@ static void solve_here(struct es_gram *g, double lambda, int64_t n_free, double 
     const int64_t n = g->p.d * k;
     const double one = 1, minus = -1;
     int ignored;
-    penalise(g, lambda, n_free);
-    dpotrf_("L", &d, l->factor, &d, info);
-    if (*info != 0) return;
-    memcpy(w, l->b, (size_t)n * sizeof(double));
-    dpotrs_("L", &d, &k, l->factor, &d, w, &d, &ignored);
-    penalise(g, lambda, n_free);
-    const double size_b = norm(l->b, n);
-    memcpy(l->r, l->b, (size_t)n * sizeof(double));
-    dsymm_("L", "L", &d, &k, &one, l->factor, &d, w, &d, &minus, l->r, &d);
-    *residual = size_b > 0 ? norm(l->r, n) / size_b : 0;
+    set_diagonal(g, lambda, n_free);
+    dpotrf_("L", &d, l->full, &d, info);
+    if (*info == 0) {
+        memcpy(w, l->b, (size_t)n * sizeof(double));
+        dpotrs_("L", &d, &k, l->full, &d, w, &d, &ignored);
+        set_diagonal(g, lambda, n_free);
+        memcpy(l->r, l->b, (size_t)n * sizeof(double));
+        dsymm_("L", "U", &d, &k, &one, l->full, &d, w, &d, &minus, l->r, &d);
+        const double size_b = norm(l->b, n);
+        *residual = size_b > 0 ? norm(l->r, n) / size_b : 0;
+    }
+    set_diagonal(g, 0, 0); /* also after a failure: G as it was */
+    mirror(g, true);
 }
 
 static int local_solve(struct es_gram *g, double lambda, int64_t n_free, double *w, double *residual,

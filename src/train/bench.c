@@ -107,12 +107,12 @@ void es_bench_sizes(enum es_phase phase, int batch, int size[ES_N_SETS]) {
     }
 }
 
-static void settings(struct es_trainer_params *tp, const struct es_bench_step_params *p, int ranks) {
+static void settings(struct es_trainer_params *tp, const struct es_bench_step_params *p, int leaves) {
     *tp = (struct es_trainer_params){.phase = p->phase,
                                      .schedule = ES_SCHEDULE_CONSTANT,
                                      .ema_decay = 0.999,
                                      .bn_momentum = 0.99,
-                                     .leaves = ranks,
+                                     .leaves = leaves,
                                      .frozen_block = 4,
                                      .crnn_frames = 626,
                                      .seed = 1};
@@ -126,7 +126,7 @@ static void settings(struct es_trainer_params *tp, const struct es_bench_step_pa
                                                  .ssl_scale_max = 1,
                                                  .ssl_type = ES_MEASURE_MSE,
                                                  .loss_scale = 1,
-                                                 .leaves = ranks};
+                                                 .leaves = leaves};
     tp->optim = (struct es_optim_params){.decoupled = true,
                                          .beta1 = 0.9,
                                          .beta2 = 0.999,
@@ -141,15 +141,15 @@ static void settings(struct es_trainer_params *tp, const struct es_bench_step_pa
 }
 
 /* From stores: the trainer's parameters follow data and configuration; reading starts when the trainer is there. */
-static int open_stores_all(struct source *s, const struct es_comm *c, const struct es_config *cfg,
+static int open_stores_all(struct source *s, const struct es_comm *c, const struct es_config *cfg, int leaves,
                            struct es_trainer_params *tp, struct es_err *err) {
     struct es_plan_params pp;
     ES_TRY(train_open_dataset_all(&s->data, c, cfg, true, true, err));
     train_plan_params(&pp, cfg, es_dataset_counts(s->data));
-    pp.leaves = es_comm_size(c);
+    pp.leaves = leaves;
     ES_TRY(es_err_agree_all(c, es_plan_new(&s->plan, &pp, err), err));
     train_trainer_params(tp, cfg, s->plan, es_dataset_classes(s->data));
-    tp->leaves = tp->objective.leaves = es_comm_size(c);
+    tp->leaves = tp->objective.leaves = leaves;
     return es_err_agree_all(c, train_input_shapes(tp, err), err);
 }
 
@@ -262,12 +262,14 @@ int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params
     struct es_step_report report;
     struct bench_ops *ops = NULL;
     double *seconds = NULL, *frontend = NULL, *wait = NULL; /* [steps] */
-    double *phase = NULL;                                   /* [ES_N_TIMES, steps] */
+    double *phase = NULL;                                   /* [ES_N_TIMES + 1, steps]; the last: exposed */
     const size_t n = (size_t)p->steps;
     int rc = 0;
-    settings(&tp, p, es_comm_size(c));
-    if (p->config) ES_GO(open_stores_all(&source, c, p->config, &tp, err));
+    const int leaves = p->leaves > 0 ? p->leaves : es_comm_size(c);
+    settings(&tp, p, leaves);
+    if (p->config) ES_GO(open_stores_all(&source, c, p->config, leaves, &tp, err));
     *out = (struct es_bench_step){.ranks = es_comm_size(c),
+                                  .leaves = leaves,
                                   .threads = es_kernel_threads(),
                                   .batch = tp.leaf_clips,
                                   .input_exposed_s = (double)NAN,
@@ -281,7 +283,7 @@ int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params
     seconds = rc == 0 ? es_alloc(n, sizeof *seconds, err) : NULL;
     frontend = seconds ? es_alloc(n, sizeof *frontend, err) : NULL;
     wait = frontend ? es_alloc(n, sizeof *wait, err) : NULL;
-    phase = wait ? es_alloc(n * ES_N_TIMES, sizeof *phase, err) : NULL;
+    phase = wait ? es_alloc(n * (ES_N_TIMES + 1), sizeof *phase, err) : NULL;
     if (rc == 0 && !phase) rc = -ES_EIO;
     if (rc == 0 && p->ops) rc = bench_ops_new(&ops, t, p->steps, err);
     ES_GO(es_err_agree_all(c, rc, err));
@@ -297,6 +299,8 @@ int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params
         seconds[s] = es_now_s() - begin_s;
         frontend[s] = p->config ? source.input.frontend_s : source.frontend_s;
         wait[s] = source.input.wait_s;
+        phase[(size_t)ES_N_TIMES * n + (size_t)s] =
+            1e-9 * (double)es_comm_max_all(c, (int64_t)(1e9 * es_trainer_exposed_s(t)));
         for (int k = 0; k < ES_N_TIMES; k++) phase[(size_t)k * n + (size_t)s] = report.time_mean[k];
         es_log(ES_LOG_INFO, "step %d/%d seconds=%.3f", s + 1, p->steps, seconds[s]);
     }
@@ -304,8 +308,11 @@ int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params
     out->peak_gflops_per_s = (peak > peak_after ? peak : peak_after) * out->ranks;
     double s = bench_median(seconds, p->steps);
     for (int k = 0; k < ES_N_TIMES; k++) out->time[k] = bench_median(phase + (size_t)k * n, p->steps);
+    out->exposed_s = bench_median(phase + ES_N_TIMES * n, p->steps);
+    out->sent_bytes = es_comm_max_all(c, es_trainer_sent_bytes(t));
     es_comm_bcast_all(c, &s, sizeof s, 0);
     es_comm_bcast_all(c, &out->peak_gflops_per_s, sizeof out->peak_gflops_per_s, 0);
+    out->step_s = s;
     out->clips_per_s = (double)tp.leaf_clips * tp.leaves / s;
     out->gemm_gflops_per_s = es_trainer_leaf_flops(&tp, &(double){0}) * tp.leaves / s * 1e-9;
     out->mfu = out->gemm_gflops_per_s / out->peak_gflops_per_s;

@@ -608,6 +608,13 @@ static void read_headers(const struct es_trainer *t, struct es_step_report *repo
     }
 }
 
+int64_t es_trainer_sent_bytes(const struct es_trainer *t) {
+    return es_reducer_sent_bytes(t->reducer);
+}
+double es_trainer_exposed_s(const struct es_trainer *t) {
+    return es_reducer_exposed_s(t->reducer);
+}
+
 int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_leaf_fn leaf, void *ctx,
                         bool digest, struct es_step_report *report, struct es_err *err) {
     const struct es_trainer_params *tp = &t->tp;

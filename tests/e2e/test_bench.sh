@@ -17,10 +17,11 @@ PHASES = ["frontend", "augment", "teacher", "forward", "backward", "reduce_expos
 FIELDS = {
     "gemm": "op precision threads m n k gflops peak_gflops",
     "frontend": "model clips_per_s realtime_factor",
-    "step": "model phase precision batch ranks threads clips_per_s gemm_gflops_per_s peak_gflops_per_s mfu peak_rss_bytes verified trainable values phases",
+    "step": "model phase precision batch ranks threads leaves clips_per_s gemm_gflops_per_s peak_gflops_per_s mfu peak_rss_bytes verified sent_bytes exposed_s trainable values phases",
     "reduce": "ranks algorithm bytes seconds bytes_per_s",
     "io": "op ranks bytes seconds bytes_per_s of_plain",
     "evaluate": "clips classes threads seconds psds1_seconds psds2_seconds match_seconds psds1 psds2 streamed peak_rss_bytes",
+    "probe": "solver ranks threads features frames classes sums_seconds solve_seconds residual gram_bytes peak_rss_bytes gram_share_bytes",
 }
 OP = "op pass shape calls seconds share flops bytes share_of_peak bytes_per_s share_of_roof".split()
 name = kind.split("-")[0]
@@ -37,6 +38,9 @@ if name == "step":
     assert list(r["phases"]) == ["input_exposed"] * ("store" in kind) + PHASES, r
     assert r["ranks"] == ranks and r["threads"] == 1
     positive(r, "clips_per_s gemm_gflops_per_s peak_gflops_per_s mfu peak_rss_bytes trainable values batch")
+    sent = 8 * r["trainable"] * (1 - 1 / ranks)  # gradients one way, parameters the other
+    assert sent <= r["sent_bytes"] <= 1.001 * sent, (sent, r["sent_bytes"])
+    assert r["leaves"] == (4 if "leaves" in kind else ranks) and 0 <= r["exposed_s"]
     assert abs(r["mfu"] - r["gemm_gflops_per_s"] / r["peak_gflops_per_s"]) < 1e-9
     assert all(s >= 0 for s in r["phases"].values()) and r["phases"]["forward"] > 0 and r["phases"]["backward"] > 0
     assert r["verified"] is None if "verify" not in kind else 0 < r["verified"] < 1e-3, r["verified"]
@@ -46,7 +50,7 @@ if name == "step":
     for o in ops:
         assert list(o) == OP, o
     if ops:  # every product of the step is in the table, and nothing twice
-        seconds = r["batch"] * ranks / r["clips_per_s"]
+        seconds = r["batch"] * r["leaves"] / r["clips_per_s"]
         want, got = r["gemm_gflops_per_s"] * 1e9 * seconds / ranks, sum(o["flops"] for o in ops)
         assert 0.98 * want < got < 1.01 * want, (want, got)
         assert {"forward", "backward", "step"} <= {o["pass"] for o in ops}
@@ -69,7 +73,9 @@ elif name == "reduce":
         assert r["ranks"] == ranks and r["bytes"] == 400000
         positive(r, "seconds bytes_per_s")
 elif name == "io":
-    assert [r["op"] for r in rows] == [a + b for a in ("plain", "store", "checkpoint", "predictions") for b in ("_write", "_read")]
+    ops = [a + b for a in ("plain", "store", "checkpoint", "predictions") for b in ("_write", "_read")]
+    ops.insert(5, "checkpoint_held")
+    assert [r["op"] for r in rows] == [o for o in ops if "only" not in kind or o[:5] in ("plain", "check")]
     for r in rows:
         positive(r, "seconds bytes_per_s of_plain")
         assert r["ranks"] == ranks and 0.9e6 < r["bytes"] < 2.5e6, r
@@ -77,6 +83,13 @@ elif name == "io":
 elif name == "evaluate":
     assert len(rows) == 1 and rows[0]["clips"] == 100 and rows[0]["classes"] == 3
     positive(rows[0], "seconds psds1 psds2")
+elif name == "probe":
+    r = rows[0]
+    assert len(rows) == 1 and r["ranks"] == ranks and r["features"] == 500 and r["frames"] == 300
+    assert r["solver"] == ("scalapack" if "grid" in kind else "lapack")
+    assert r["gram_share_bytes"] == 8 * 500**2 / ranks <= r["gram_bytes"] < r["peak_rss_bytes"]
+    assert 0 < r["residual"] < 1e-12, r
+    positive(r, "sums_seconds solve_seconds")
 PYTHON
 
 # check KIND NP ARGS...: JSON Lines alone on standard output, then the same as a table
@@ -94,9 +107,13 @@ for np in 1 2; do
     check step-verify $np --model atst --depth 1 --batch 1 --steps 1
     check step-roofline $np --model beats --depth 1 --batch 1 --steps 2 --no-verify --roofline
     check step-store $np --model atst --depth 1 --batch 2 --steps 2 --no-verify --store as-strong.h5
+    check step-leaves $np --model atst --depth 1 --batch 1 --steps 1 --no-verify --leaves 4
     check reduce $np --bytes 400000 --repeats 2
     check io $np --bytes 1000000 --repeats 1 --dir .
+    check io-only $np --bytes 1000000 --repeats 2 --dir . --only checkpoint
     [ -z "$(find . -name 'earshot-bench-*')" ] || fail "bench io left $(find . -name 'earshot-bench-*')"
+    check probe $np --features 500 --frames 300
+    check probe-grid $np --features 500 --frames 300 --set linalg.local_max=100
     check evaluate $np --clips 100 --classes 3 --repeats 1
 done
 check step-roofline 1 --model fpasst --depth 1 --batch 1 --steps 1 --no-verify --roofline
