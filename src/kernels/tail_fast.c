@@ -14,7 +14,7 @@
 #include "impl.h"
 
 #define MAX_GROUPS 32     /* partial sums of dw */
-#define STRIP_VALUES 4096 /* about so many values of a strip, all channels together */
+#define STRIP_VALUES 16384 /* about so many values of a strip, all channels together */
 
 /* How planes are cut: strips of `rows` rows, `width` values apart in buffers. Rows that no window holds are in no strip. */
 struct strips {
