@@ -57,6 +57,18 @@ struct es_k_avgpool2d {
     int64_t kh, kw;       /* = stride; output [planes, H/kh, W/kw], rest dropped */
 };
 
+struct es_k_tail { /* what a block of the CNN has behind its convolution */
+    int64_t B, C, H, W;
+    int64_t kh, kw; /* pooling, as above */
+    double eps;
+    bool train; /* statistics from x */
+    bool glu;
+    double p;          /* dropout; 0: none */
+    struct es_rng rng; /* fresh */
+};
+size_t es_k_tail_ws(const struct es_k_tail *s);
+int64_t es_k_tail_ref_values(const struct es_k_tail *s);
+
 /* out[i] = sum of weighted frames s0 .. s0 + count - 1 (es_k_time_window) */
 enum es_time_mode {
     ES_TIME_POOL,          /* adaptive average: floor(iT/n) .. ceil((i+1)T/n) - 1; n = 1: mean over time */

@@ -43,6 +43,18 @@ void ES_K(dropout)(int64_t n, const struct es_rng *rng, double p, const ES_R *x,
 void ES_K(avgpool2d_fwd)(const struct es_k_avgpool2d *s, const ES_R *x, ES_R *y);
 void ES_K(avgpool2d_bwd)(const struct es_k_avgpool2d *s, const ES_R *dy, ES_R *dx, bool add_dx);
 
+/* The four above in a row: batch normalisation, gate, dropout, pooling. x [B,C,H,W] -> y [B,C,H/kh,W/kw]. w: weight and bias of
+ * the normalisation, of the gate. mean, rstd, unbiased [C] and keep [B,C,H,W] (or NULL) out, as there; without train the
+ * statistics are running[2]: mean and variance. Rows that no window holds may stay unwritten in keep. ws: es_k_tail_ws, the
+ * references want es_k_tail_ref_values values. */
+void ES_K(tail_fwd)(const struct es_k_tail *s, const ES_R *x, const ES_R *const w[4],
+                    const ES_R *const running[2], ES_R *mean, ES_R *rstd, ES_R *unbiased, ES_R *y, ES_R *keep,
+                    void *ws);
+/* dx is overwritten. dw[4] in the order of w, each may be NULL. */
+void ES_K(tail_bwd)(const struct es_k_tail *s, const ES_R *x, const ES_R *const w[4], const ES_R *mean,
+                    const ES_R *rstd, const ES_R *keep, const ES_R *dy, ES_R *dx, ES_R *const dw[4],
+                    const bool add_dw[4], void *ws);
+
 /* y[b,c,r] = x[b,r,c]. x [B,rows,cols] */
 void ES_K(transpose)(int64_t B, int64_t rows, int64_t cols, const ES_R *x, ES_R *y, bool add_y);
 

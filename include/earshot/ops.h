@@ -86,6 +86,16 @@ struct es_tensor *es_op_batchnorm2d(struct es_tape *t, struct es_tensor *x, stru
  * w [C,C], b [C] */
 struct es_tensor *es_op_gate(struct es_tape *t, struct es_tensor *x, struct es_tensor *w, struct es_tensor *b,
                              bool glu);
+/* The two above, dropout and average pooling in one operation: what a block of the CNN has behind its convolution, whose output x
+ * must have no other reader. w: weight and bias of the normalisation, then of the gate. */
+struct es_cnn_tail {
+    struct es_tensor *w[4];
+    int mean_param, var_param;
+    double eps, dropout;
+    bool glu;
+    int pool_h, pool_w;
+};
+struct es_tensor *es_op_cnn_tail(struct es_tape *t, struct es_tensor *x, const struct es_cnn_tail *p);
 /* Element-wise with probability p, kept values times 1/(1-p); identity (same tensor) when not training or p =
  * 0. The mask is drawn again in backward, never stored. */
 struct es_tensor *es_op_dropout(struct es_tape *t, struct es_tensor *x, double p);

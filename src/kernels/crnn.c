@@ -173,6 +173,65 @@ void es_k_avgpool2d_bwd(const struct es_k_avgpool2d *s, const float *dy, float *
         s, dy, dx, add_dx);
 }
 
+int64_t es_k_tail_ref_values(const struct es_k_tail *s) {
+    return 3 * s->B * s->C * s->H * s->W;
+}
+
+/* Bounds of the steps, one on top of the other. */
+struct tail_bounds {
+    double unit, top, linear, slope,
+        scale; /* normalised x without and with weights; error of the gate's linear part; of its
+                                               slope; what dropout scales by */
+};
+static struct tail_bounds tail_bounds(const struct es_k_tail *s, const float *x, const float *const w[4],
+                                      const float *mean, const float *rstd, const float *keep) {
+    struct es_k_batchnorm norm = {s->B, s->C, s->H * s->W, s->eps, s->train};
+    struct tail_bounds t = {.unit = max_unit(&norm, x, mean, rstd), .scale = 1 / (1 - s->p)};
+    t.top = t.unit * max_abs(s->C, w[0]) + max_abs(s->C, w[1]);
+    t.linear = SLACK * (1 + 2 * t.top * max_sum(1, s->C, s->C, w[2]) + max_abs(s->C, w[3]));
+    t.slope = 1 + t.top + max_abs(keep ? s->B * s->C * norm.N : 0, keep);
+    return t;
+}
+
+void es_k_tail_fwd(const struct es_k_tail *s, const float *x, const float *const w[4],
+                   const float *const running[2], float *mean, float *rstd, float *unbiased, float *y,
+                   float *keep, void *ws) {
+    int64_t n = s->B * s->C * s->H * s->W;
+    struct tail_bounds t = {0};
+    ES_ASSERT(s->p >= 0 && s->p < 1 && s->rng.left == 0);
+    ES_K_RUN(tail_fwd,
+             ES_K_OUTS({mean, s->C, SLACK * max_abs(n, x), F}, {rstd, s->C, SLACK * max_abs(s->C, rstd), F},
+                       {unbiased, s->C, SLACK * max_abs(s->C, unbiased), F},
+                       {y, s->B * s->C * (s->H / s->kh) * (s->W / s->kw),
+                        (t = tail_bounds(s, x, w, mean, rstd, NULL), t.linear * (1 + t.top) * t.scale), F}),
+             s, x, w, running, mean, rstd, unbiased, y, keep, ws);
+}
+
+void es_k_tail_bwd(const struct es_k_tail *s, const float *x, const float *const w[4], const float *mean,
+                   const float *rstd, const float *keep, const float *dy, float *dx, float *const dw[4],
+                   const bool add_dw[4], void *ws) {
+    int64_t C = s->C, out = (s->H / s->kh) * (s->W / s->kw);
+    ES_ASSERT(s->p >= 0 && s->p < 1 && s->rng.left == 0);
+    struct tail_bounds t = {0};
+    double top = 0, sum = 0,
+           columns = 0; /* largest and summed gradient of the gate; what its weights make of it */
+    if (es_kernel_mode() == ES_KERNELS_CHECK) {
+        t = tail_bounds(s, x, w, mean, rstd, keep);
+        top = max_abs(s->B * C * out, dy) * t.scale * t.slope;
+        sum = max_sum(s->B, C, out, dy) * t.scale * t.slope;
+        columns = 1 + max_sum(C, C, 1, w[2]);
+    }
+    ES_K_RUN(
+        tail_bwd,
+        ES_K_OUTS({dx, s->B * C * s->H * s->W,
+                   SLACK * top * columns * (1 + t.unit * t.unit) * max_abs(C, w[0]) * max_abs(C, rstd), F},
+                  {dw[0], C, SLACK * (sum * columns * t.unit + max_abs(C, dw[0])), F},
+                  {dw[1], C, SLACK * (sum * columns + max_abs(C, dw[1])), F},
+                  {dw[2], C * C, SLACK * (sum * t.top + max_abs(C * C, dw[2])), F},
+                  {dw[3], C, SLACK * (sum + max_abs(C, dw[3])), F}),
+        s, x, w, mean, rstd, keep, dy, dx, dw, add_dw, ws);
+}
+
 void es_k_transpose(int64_t B, int64_t rows, int64_t cols, const float *x, float *y, bool add_y) {
     ES_K_RUN(transpose, ES_K_OUTS({y, B * rows * cols, 0, F}), B, rows, cols, x, y, add_y);
 }

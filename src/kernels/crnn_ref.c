@@ -8,6 +8,7 @@
 #include "conv_ref.inc"
 #include "batchnorm_ref.inc"
 #include "pool_ref.inc"
+#include "tail_ref.inc"
 #include "rnn_ref.inc"
 #include "loss_ref.inc"
 #undef ES_R
@@ -18,5 +19,6 @@
 #include "conv_ref.inc"
 #include "batchnorm_ref.inc"
 #include "pool_ref.inc"
+#include "tail_ref.inc"
 #include "rnn_ref.inc"
 #include "loss_ref.inc"

@@ -74,7 +74,7 @@ void es_conv1d_rows_avx512(const struct es_conv1d *a, float *ws);
 void es_conv1d_dw_avx2(const struct es_conv1d *a, float *ws);
 void es_conv1d_dw_avx512(const struct es_conv1d *a, float *ws);
 
-/* factor[i] = 1/(1-p) where element first + i of es_k_dropout is kept, else 0. first: a multiple of 32. */
+/* factor[i] = 1/(1-p) where element first + i of es_k_dropout is kept, else 0. first: a multiple of 4. */
 void es_dropout_factors(const struct es_rng *rng, int64_t first, int64_t n, double p, float *factor);
 
 void es_k_colsum_fast(int64_t rows, int64_t cols, const float *x, float beta, float *sum);

@@ -37,12 +37,16 @@ static struct es_tensor *cnn_forward(const struct es_net *net, struct es_tape *t
     for (int i = 0; i < c->n_cnn; i++) {
         const struct cnn_block *b = &net->crnn.block[i];
         x = nn_next(t, x, es_op_conv2d(t, x, es_tape_param(t, b->conv.w), es_tape_param(t, b->conv.b), 1));
-        x = nn_next(t, x,
-                    es_op_batchnorm2d(t, x, es_tape_param(t, b->norm.w), es_tape_param(t, b->norm.b), b->mean,
-                                      b->var, c->bn_eps));
-        x = nn_next(t, x, es_op_gate(t, x, es_tape_param(t, b->gate.w), es_tape_param(t, b->gate.b), c->glu));
-        x = nn_next(t, x, es_op_dropout(t, x, c->dropout));
-        x = nn_next(t, x, es_op_avgpool2d(t, x, c->pool_time[i], c->pool_freq[i]));
+        struct es_cnn_tail tail = {.w = {es_tape_param(t, b->norm.w), es_tape_param(t, b->norm.b),
+                                         es_tape_param(t, b->gate.w), es_tape_param(t, b->gate.b)},
+                                   .mean_param = b->mean,
+                                   .var_param = b->var,
+                                   .eps = c->bn_eps,
+                                   .dropout = c->dropout,
+                                   .glu = c->glu,
+                                   .pool_h = c->pool_time[i],
+                                   .pool_w = c->pool_freq[i]};
+        x = nn_next(t, x, es_op_cnn_tail(t, x, &tail));
     }
     return nn_next(t, x, es_op_channels_last(t, x));
 }

@@ -5,15 +5,17 @@
 enum product {
     WEIGHT,
     RECURRENT,
-    SCORES
-}; /* of an input with: in[1]; weights of two dimensions; one another */
+    SCORES,
+    GATE
+}; /* of an input with: in[1]; weights of two dimensions; one another; in[1] before pooling */
 
 /* Operations that multiply matrices, by the name of their output. All others count as element-wise: 0 flops. */
 static const struct {
     const char *name;
     enum product product;
-} products[] = {{"linear", WEIGHT},   {"conv2d", WEIGHT},   {"conv1d", WEIGHT},    {"gate", WEIGHT},
-                {"rel_gate", WEIGHT}, {"bigru", RECURRENT}, {"bilstm", RECURRENT}, {"attention", SCORES}};
+} products[] = {{"linear", WEIGHT},   {"conv2d", WEIGHT},    {"conv1d", WEIGHT},
+                {"gate", WEIGHT},     {"cnn_tail", GATE},    {"rel_gate", WEIGHT},
+                {"bigru", RECURRENT}, {"bilstm", RECURRENT}, {"attention", SCORES}};
 
 static double tensor_bytes(const struct es_tensor *x) {
     return x ? (double)x->n * sizeof(float) : 0;
@@ -40,6 +42,8 @@ static double flops(const struct es_tape_event *e, enum product product) {
         return n;
     case SCORES: /* q k' and p v; backward twice as much, without computing p again */
         return 4.0 * (double)y->n * (double)y->shape[1] * (e->backward ? 2.0 : 1.0);
+    case GATE:
+        return 2.0 * (double)x->n * (double)x->shape[1] * passes(e, x, e->in[1]);
     }
     return 0;
 }

@@ -1,5 +1,6 @@
 /* Operations of the CRNN on the tape: shapes, memory and gradients around the kernels of kernels_crnn.h. A
  * dry tape asks for the same memory and runs no kernel. */
+#include "earshot/kernels.h"
 #include "earshot/kernels_crnn.h"
 
 #include "ops_impl.h"
@@ -185,6 +186,80 @@ struct es_tensor *es_op_avgpool2d(struct es_tape *t, struct es_tensor *x, int kh
     o->y = output(t, "avgpool2d", 4, x->shape[0], x->shape[1], x->shape[2] / kh, x->shape[3] / kw);
     if (!es_tape_dry(t)) es_k_avgpool2d_fwd(&o->s, x->data, o->y->data);
     es_tape_push(t, avgpool2d_backward, o, o->y, NULL, 1, &x);
+    return o->y;
+}
+
+/* ---- normalisation, gate, dropout and pooling behind a convolution */
+struct cnn_tail {
+    struct es_k_tail s;
+    struct es_tensor *x, *w[4], *y;
+    float *keep, *mean, *rstd,
+        *unbiased; /* keep like x; the others [C], in a node: they outlast the operation */
+};
+
+static size_t tail_scratch(const struct es_k_tail *s) {
+    size_t fast = es_k_tail_ws(s), ref = (size_t)es_k_tail_ref_values(s) * sizeof(float);
+    return es_kernel_mode() == ES_KERNELS_FAST || fast > ref ? fast : ref;
+}
+
+static void cnn_tail_backward(struct es_tape *t, void *saved) {
+    struct cnn_tail *o = saved;
+    const float *dy = es_tape_grad_out(t, o->y), *w[4];
+    struct grad dx = grad_of(t, o->x);
+    float *dw[4];
+    bool add[4];
+    for (int i = 0; i < 4; i++) {
+        struct grad g = grad_of(t, o->w[i]);
+        w[i] = o->w[i]->data;
+        dw[i] = g.p;
+        add[i] = g.add;
+    }
+    ES_ASSERT(!dx.add);
+    float *d = dx.p ? dx.p : es_tape_scratch(t, (size_t)o->x->n * sizeof(float));
+    void *ws = es_tape_scratch(t, tail_scratch(&o->s));
+    if (es_tape_dry(t)) return;
+    es_k_tail_bwd(&o->s, o->x->data, w, o->mean, o->rstd, o->keep, dy, d, dw, add, ws);
+}
+
+struct es_tensor *es_op_cnn_tail(struct es_tape *t, struct es_tensor *x, const struct es_cnn_tail *p) {
+    int64_t C = x->shape[1];
+    bool train = es_tape_train(t);
+    ES_ASSERT(x->ndim == 4 && p->w[0]->n == C && p->w[1]->n == C && p->w[3]->n == C);
+    ES_ASSERT(p->w[2]->ndim == 2 && p->w[2]->shape[0] == C && p->w[2]->shape[1] == C);
+    ES_ASSERT(p->pool_h > 0 && p->pool_w > 0 && x->shape[2] >= p->pool_h && x->shape[3] >= p->pool_w);
+    struct cnn_tail *o = es_tape_node(t, sizeof *o);
+    *o = (struct cnn_tail){.s = {.B = x->shape[0],
+                                 .C = C,
+                                 .H = x->shape[2],
+                                 .W = x->shape[3],
+                                 .kh = p->pool_h,
+                                 .kw = p->pool_w,
+                                 .eps = p->eps,
+                                 .train = train,
+                                 .glu = p->glu},
+                           .x = x};
+    if (train && p->dropout > 0) {
+        o->s.p = p->dropout;
+        o->s.rng = es_tape_dropout_stream(t);
+    }
+    o->mean = es_tape_node(t, 3 * (size_t)C * sizeof(float));
+    o->rstd = o->mean + C;
+    o->unbiased = o->rstd + C;
+    o->y = output(t, "cnn_tail", 4, o->s.B, C, o->s.H / o->s.kh, o->s.W / o->s.kw);
+    o->keep = es_tape_keep(t, (size_t)x->n * sizeof(float));
+    void *ws = es_tape_scratch(t, tail_scratch(&o->s));
+    const struct es_tensor *mean = es_tape_param(t, p->mean_param), *var = es_tape_param(t, p->var_param);
+    const float *running[2] = {mean->data, var->data}, *w[4];
+    struct es_tensor *in[5] = {x, p->w[2], p->w[0], p->w[1], p->w[3]};
+    ES_ASSERT(mean->n == C && var->n == C && (!train || o->s.B * o->s.H * o->s.W > 1));
+    for (int i = 0; i < 4; i++) {
+        o->w[i] = p->w[i];
+        w[i] = p->w[i]->data;
+    }
+    if (!es_tape_dry(t))
+        es_k_tail_fwd(&o->s, x->data, w, running, o->mean, o->rstd, o->unbiased, o->y->data, o->keep, ws);
+    if (train) es_tape_add_stats(t, p->mean_param, p->var_param, es_int_from_i64(C), o->mean, o->unbiased);
+    es_tape_push(t, cnn_tail_backward, o, o->y, NULL, 5, in);
     return o->y;
 }
 

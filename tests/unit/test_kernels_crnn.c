@@ -289,6 +289,67 @@ static void batchnorm_scale_invariance(void **state) {
     kt_done();
 }
 
+/* ---- the four in a row */
+static const struct es_k_tail tails[] = {
+    /* B, C, H, W, kh, kw, eps, train, glu, p */
+    {2, 1, 1, 1, 1, 1, 1e-3, true, false, 0, {.left = 0}},
+    {2, 3, 7, 5, 2, 2, 1e-3, true, false, 0.3, {.left = 0}},
+    {3, 5, 9, 8, 1, 2, 1e-3, true, true, 0.5, {.left = 0}},
+    {2, 17, 31, 16, 1, 2, 1e-3, true, false, 0.2, {.left = 0}},
+    {35, 2, 5, 3, 3, 1, 1e-3, true, true, 0.1, {.left = 0}},
+    {2, 64, 39, 2, 1, 2, 1e-3, true, false, 0.2, {.left = 0}},
+    {2, 8, 21, 128, 2, 2, 1e-3, true, false, 0.2, {.left = 0}},
+    {1, 130, 13, 4, 1, 4, 1e-3, true, true, 0, {.left = 0}},
+};
+
+static void tail_fast_is_reference(void **state) {
+    (void)state;
+    for (int i = 0; i < 2 * COUNT(tails); i++) {
+        struct es_k_tail s = tails[i / 2];
+        s.train = i % 2 == 0;
+        s.rng = es_rng_make(kt.rng.ctr[3], ES_RNG_STUDENT_DROPOUT, 5, (uint32_t)i, 2);
+        int64_t C = s.C, n = s.B * C * s.H * s.W, out = s.B * C * (s.H / s.kh) * (s.W / s.kw);
+        const int64_t sizes[4] = {C, C, C * C, C};
+        float *x = kt_random(n, 0, 3, NULL), *dy = kt_random(out, -1, 1, NULL),
+              *mu = kt_random(C, -1, 1, NULL), *var = kt_random(C, 0.1, 2, NULL);
+        float *y = kt_new(out), *want = kt_new(out), *keep = kt_new(n), *keep2 = kt_new(n), *dx = kt_new(n),
+              *dx2 = kt_new(n), *stat[3], *stat2[3], *w[4], *dw[4], *dw2[4];
+        const float *const running[2] = {mu, var};
+        for (int k = 0; k < 3; k++) {
+            stat[k] = kt_new(C);
+            stat2[k] = kt_new(C);
+        }
+        for (int k = 0; k < 4; k++) w[k] = kt_random(sizes[k], -1, 1, NULL);
+        const float *const cw[4] = {w[0], w[1], w[2], w[3]};
+        void *ws = kt_scratch(es_k_tail_ws(&s)), *ws2 = kt_scratch((size_t)es_k_tail_ref_values(&s) * 4);
+        es_k_tail_fwd_fast(&s, x, cw, running, stat[0], stat[1], stat[2], y, NULL, ws);
+        es_k_tail_fwd_ref_f32(&s, x, cw, running, stat2[0], stat2[1], stat2[2], want, keep2, ws2);
+        kt_close("tail y", out, y, want, 0.1, 3e-6);
+        es_k_tail_fwd_fast(&s, x, cw, running, stat[0], stat[1], stat[2], y, keep, ws);
+        kt_close("tail y", out, y, want, 0.1, 3e-6);
+        for (int k = 0; k < (s.train ? 3 : 2); k++)
+            kt_close("tail statistics", C, stat[k], stat2[k], 0, 1e-6);
+        for (int64_t plane = 0; plane < s.B * C; plane++)
+            kt_close("tail keep", s.H / s.kh * s.kh * s.W, keep + plane * s.H * s.W,
+                     keep2 + plane * s.H * s.W, 0.1, 3e-6);
+        for (int add = 0; add < 2; add++) {
+            const bool adds[4] = {add, add, add, add};
+            float *none[4] = {NULL, NULL, NULL, NULL};
+            for (int k = 0; k < 4; k++) {
+                dw[k] = kt_random(sizes[k], -1, 1, NULL);
+                dw2[k] = kt_copy(sizes[k], dw[k]);
+            }
+            es_k_tail_bwd_fast(&s, x, cw, stat2[0], stat2[1], keep2, dy, dx, dw, adds, ws);
+            es_k_tail_bwd_ref_f32(&s, x, cw, stat2[0], stat2[1], keep2, dy, dx2, dw2, adds, ws2);
+            kt_close("tail dx", n, dx, dx2, 0.1, 5e-6);
+            for (int k = 0; k < 4; k++) kt_close("tail dw", sizes[k], dw[k], dw2[k], 0.1, 5e-6);
+            es_k_tail_bwd_fast(&s, x, cw, stat2[0], stat2[1], keep2, dy, dx, none, adds, ws);
+            kt_close("tail dx alone", n, dx, dx2, 0.1, 5e-6);
+        }
+        kt_done();
+    }
+}
+
 /* ---- dropout */
 static void dropout_masks(void **state) {
     (void)state;
@@ -663,15 +724,25 @@ static void threads_change_nothing(void **state) {
 int main(void) {
     kt_seed();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(conv_fast_is_reference),      cmocka_unit_test(conv_gradients),
-        cmocka_unit_test(gate_fast_is_reference),      cmocka_unit_test(gate_gradients),
-        cmocka_unit_test(batchnorm_fast_is_reference), cmocka_unit_test(batchnorm_gradients),
-        cmocka_unit_test(batchnorm_scale_invariance),  cmocka_unit_test(dropout_masks),
-        cmocka_unit_test(dropout_at_the_border),       cmocka_unit_test(dropout_keeps_the_mean),
-        cmocka_unit_test(avgpool_fast_is_reference),   cmocka_unit_test(transpose_is_exact),
-        cmocka_unit_test(time_fast_is_reference),      cmocka_unit_test(time_windows_of_the_recipe),
-        cmocka_unit_test(rnn_fast_is_reference),       cmocka_unit_test(rnn_gradients),
-        cmocka_unit_test(rnn_time_reversal),           cmocka_unit_test(activations_are_accurate),
+        cmocka_unit_test(conv_fast_is_reference),
+        cmocka_unit_test(conv_gradients),
+        cmocka_unit_test(gate_fast_is_reference),
+        cmocka_unit_test(gate_gradients),
+        cmocka_unit_test(tail_fast_is_reference),
+        cmocka_unit_test(batchnorm_fast_is_reference),
+        cmocka_unit_test(batchnorm_gradients),
+        cmocka_unit_test(batchnorm_scale_invariance),
+        cmocka_unit_test(dropout_masks),
+        cmocka_unit_test(dropout_at_the_border),
+        cmocka_unit_test(dropout_keeps_the_mean),
+        cmocka_unit_test(avgpool_fast_is_reference),
+        cmocka_unit_test(transpose_is_exact),
+        cmocka_unit_test(time_fast_is_reference),
+        cmocka_unit_test(time_windows_of_the_recipe),
+        cmocka_unit_test(rnn_fast_is_reference),
+        cmocka_unit_test(rnn_gradients),
+        cmocka_unit_test(rnn_time_reversal),
+        cmocka_unit_test(activations_are_accurate),
         cmocka_unit_test(threads_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
