@@ -8,7 +8,10 @@
  *
  * Recording tape: outputs live in the leaf arena until es_tape_reset. Not recording (teacher, prediction):
  * outputs live in the pool and es_tape_drop gives them back; on a recording tape es_tape_drop does nothing,
- * so model code calls it always.
+ * so model code calls it always (bf16 tapes: below).
+ *
+ * bf16 tape (an engine in its parameters): linear layers whose weights are marked multiply in bf16 and keep their inputs in
+ * bf16; outputs live in the pool, and on a recording tape, too, es_tape_drop gives back what no backward function reads.
  *
  * Dry tape (its arenas are dry): operations check shapes and ask for memory but compute nothing; the peaks of
  * arenas and pool are the memory plan.
@@ -37,6 +40,7 @@ struct es_tape_params { /* all borrowed */
     bool train; /* BatchNorm batch statistics and dropout */
     uint64_t seed;
     enum es_rng_purpose dropout_purpose;
+    struct es_bf16 *bf16; /* NULL: an fp32 tape; else params has packed copies (not on a dry tape) */
 };
 
 int es_tape_new(struct es_tape **t, const struct es_tape_params *tp, struct es_err *err);
@@ -110,6 +114,21 @@ void es_tape_scratch_reset(struct es_tape *t);
  * NULL. */
 void es_tape_push(struct es_tape *t, es_backward_fn backward, void *saved, struct es_tensor *out,
                   struct es_tensor *out2, int n_in, struct es_tensor *const *in);
+/* The same for a backward function that reads no values of inputs and outputs but those of read: a bf16 tape may give the others
+ * back. es_tape_push is for one that may read all of them. */
+void es_tape_push_reading(struct es_tape *t, es_backward_fn backward, void *saved, struct es_tensor *out,
+                          struct es_tensor *out2, int n_in, struct es_tensor *const *in, int n_read,
+                          struct es_tensor *const *read);
+/* A tensor over the data of x, which it takes over: dropping the view drops the data. */
+struct es_tensor *es_tape_view(struct es_tape *t, struct es_tensor *x, int ndim, const int64_t *shape);
+/* The engine when w is a parameter that this tape multiplies by in bf16, else NULL. */
+struct es_bf16;
+struct es_bf16 *es_tape_bf16(const struct es_tape *t, const struct es_tensor *w);
+/* The tape's engine, NULL on an fp32 tape. */
+struct es_bf16 *es_tape_engine(const struct es_tape *t);
+const struct es_bf16_weight *es_tape_packed(const struct es_tape *t, const struct es_tensor *w);
+/* data of x in bf16, made on first use: kept for backward on a recording tape, else in scratch. Not on an fp32 tape. */
+void *es_tape_half(struct es_tape *t, struct es_tensor *x);
 /* Gradient buffer of x for writing; *beta = 0: overwrite, 1: add. NULL when x needs none. */
 float *es_tape_grad(struct es_tape *t, struct es_tensor *x, float *beta);
 /* Gradient of an output for reading in backward; NULL when nothing flowed into it (then there is nothing to

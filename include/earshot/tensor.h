@@ -21,10 +21,13 @@ struct es_tensor {
     int64_t n;   /* elements */
     float *data; /* [n] */
     /* implementation, for the tape only */
-    float *grad;     /* NULL until a backward function wrote it */
-    int param;       /* index in the parameter table, or -1 */
-    bool needs_grad; /* a gradient will flow into it */
-    bool owned;      /* data came from the tape's pool: es_tape_drop gives it back */
+    float *grad;            /* NULL until a backward function wrote it */
+    int param;              /* index in the parameter table, or -1 */
+    bool needs_grad;        /* a gradient will flow into it */
+    bool owned;             /* data came from the tape's pool: es_tape_drop gives it back */
+    bool kept;              /* a backward function will read data: not given back before es_tape_reset */
+    void *half;             /* data in bf16 (kernels_bf16.h), or NULL */
+    struct es_tensor *next; /* of the outputs in the pool of a recording tape */
 };
 
 /* Parameter table: names as in the public state_dict, in its order. Values of all entries lie in one aligned
@@ -50,6 +53,7 @@ struct es_param {
     bool trainable; /* takes part in gradients and AdamW */
     bool no_grad;   /* never has a gradient (mask_embed, head_linear_layer): in EMA, not in AdamW */
     int group;      /* learning-rate group, set by train/groups */
+    bool bf16;      /* weights of a transformer's linear layer: multiplied in bf16 on a bf16 tape */
     enum es_init init;
     double init_scale;
 };
@@ -83,6 +87,14 @@ int64_t es_params_n_values(const struct es_params *p); /* padded length of the w
 int64_t
 es_params_n_trainable(const struct es_params *p); /* padded length of its trainable head = gradient vector */
 int64_t es_params_elements(const struct es_params *p, bool trainable_only); /* unpadded count, weights only */
+/* Packed copies (kernels_bf16.h) of the entries marked bf16, for the tapes whose engine is e, which must outlive them. After
+ * es_params_layout; a clone starts without. Packing again is due after every change of values; all: of frozen entries, too. */
+struct es_bf16;
+struct es_bf16_weight;
+int es_params_packed_new(struct es_params *p, struct es_bf16 *e, struct es_err *err);
+void es_params_pack(struct es_params *p, bool all);
+const struct es_bf16_weight *es_params_packed(const struct es_params *p, int i); /* NULL when it has none */
+int64_t es_params_packed_bytes(const struct es_params *p, struct es_bf16 *e);    /* with or without them */
 uint64_t es_params_digest(struct es_params *p); /* names, shapes and values in table order */
 
 #endif

@@ -7,12 +7,17 @@
  * Order of calls: es_trainer_new_all; es_trainer_student / _teacher to load or initialise values and
  * es_trainer_ready_all afterwards; es_trainer_step_all for every step; es_trainer_free_all.
  *
+ * Precision: with a kind of bf16 the transformers' linear layers multiply in bf16 (kernels_bf16.h), by copies of the weights that are
+ * packed at the start of every step; parameters, gradients and everything else stay fp32. Loading values needs no care. The kind must
+ * be the same on all ranks.
+ *
  * Memory: planned by a dry run of one leaf; es_trainer_report prints the table. No allocation after the first
  * step.
  */
 #ifndef EARSHOT_TRAINER_H
 #define EARSHOT_TRAINER_H
 
+#include "earshot/kernels_bf16.h"
 #include "earshot/nn.h"
 #include "earshot/objective.h"
 #include "earshot/optim.h"
@@ -22,6 +27,7 @@ extern const char *const es_phase_names[3];
 
 struct es_trainer_params {
     enum es_phase phase;
+    enum es_bf16_kind bf16; /* ES_BF16_NONE: all in fp32 */
     struct es_net_config net;
     struct es_objective_params objective; /* stages */
     double pretrain_lambda;               /* share of the pseudo-label loss in pre-training */
@@ -87,8 +93,8 @@ int64_t es_trainer_bytes(const struct es_trainer *t);
 /* What a trainer would be: nothing big is allocated, no other rank is needed. bytes of a rank: parameters (student, teacher),
  * gradients and moments at P = 1 << i ranks, activations of a leaf; input buffers are not in it. */
 struct es_trainer_size {
-    int64_t parameters, trainable;                /* elements of one network */
-    int64_t fixed_bytes, leaf_bytes;              /* values of both networks; activations, pools, scratch */
+    int64_t parameters, trainable;   /* elements of one network */
+    int64_t fixed_bytes, leaf_bytes; /* values of both networks, packed; activations, pools, scratch */
     int64_t gradient_bytes[16], moment_bytes[16]; /* at 1 << i ranks */
 };
 int es_trainer_size(const struct es_trainer_params *tp, struct es_trainer_size *out, struct es_err *err);

@@ -287,9 +287,6 @@ static int check_together(const struct es_config *cfg, struct es_err *err) {
     if (lo > hi)
         return es_err_set(err, ES_EUSAGE, "%s: demo.snr_min_db: got %g, want at most demo.snr_max_db %g",
                           es_config_where(cfg, "demo.snr_min_db"), lo, hi);
-    if (es_config_is(cfg, "train.precision", "bf16"))
-        return es_err_set(err, ES_EUSAGE, "%s: train.precision: bf16 is not yet available, want fp32",
-                          es_config_where(cfg, "train.precision"));
     return 0;
 }
 

@@ -202,7 +202,9 @@ static const struct es_config_key table[] = {
         .range = "1..1000000", .unit = "epochs"),
     ROW(INT, "train.max_steps", "0", "stop after this step, as if all were done; 0: no limit",
         .range = "0..1000000000", .unit = "steps", OUTSIDE),
-    ROW(CHOICE, "train.precision", "fp32", "arithmetic of matrix products; bf16 is not yet available",
+    ROW(CHOICE, "train.precision", "fp32",
+        "arithmetic of the transformers' linear layers; bf16 is fp32 where a processor has no bf16 "
+        "instructions",
         .choices = "fp32|bf16"),
     ROW(INT, "train.validate_every", "10", "validate after every so many epochs; 0: never",
         .range = "0..1000000", .unit = "epochs"),

@@ -40,8 +40,8 @@ static int new_tape(struct es_forward *f, struct es_params *params, size_t scrat
     ES_TRY(es_arena_new(&f->leaf, "leaf", scratch > 0 ? 64 : 0, err));
     ES_TRY(es_arena_new(&f->scratch, "scratch", scratch, err));
     ES_TRY(es_pool_new(&f->pool, "pool", pool, err));
-    struct es_tape_params tp = {params, f->leaf, f->scratch, f->pool,
-                                false,  false,   0,          ES_RNG_STUDENT_DROPOUT};
+    struct es_tape_params tp = {params, f->leaf, f->scratch, f->pool, false, false, 0, ES_RNG_STUDENT_DROPOUT,
+                                NULL};
     return es_tape_new(&f->tape, &tp, err);
 }
 

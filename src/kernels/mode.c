@@ -1,4 +1,4 @@
-/* Which kernels run, on how many threads, with which instructions. The three words below are read once from the environment
+/* Which kernels run, on how many threads, with which instructions. The four words below are read once from the environment
  * and then stay: they are the choice itself, not state. */
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 #include <cblas.h>
 #include <omp.h>
 
-#include "impl.h"
+#include "bf16_impl.h"
 
 static const char *const mode_name[] = {
     [ES_KERNELS_FAST] = "fast", [ES_KERNELS_REF] = "ref", [ES_KERNELS_CHECK] = "check"};
@@ -17,6 +17,7 @@ _Static_assert(N_MODES == ES_KERNELS_CHECK + 1, "a name per mode");
 enum { UNKNOWN = -1, BAD = -2 };
 static _Atomic int the_mode = UNKNOWN;
 static _Atomic int use_avx512 = UNKNOWN;
+static _Atomic int the_bf16 = UNKNOWN;
 
 static int mode_from(const char *word) {
     if (!word || !*word) return ES_KERNELS_FAST;
@@ -25,13 +26,25 @@ static int mode_from(const char *word) {
     return BAD;
 }
 
+/* ES_BF16; without it what the processor has. */
+static int bf16_from(const char *word) {
+    if (!word || !*word) return es_bf16_instructions() ? ES_BF16_ONEDNN : ES_BF16_NONE;
+    if (strcmp(word, "off") == 0) return ES_BF16_NONE;
+    for (int kind = ES_BF16_EMULATED; kind <= ES_BF16_ONEDNN_FP32; kind++)
+        if (strcmp(word, es_bf16_kind_name((enum es_bf16_kind)kind)) == 0) return kind;
+    return BAD;
+}
+
 int es_kernel_init(struct es_err *err) {
-    const char *word = getenv("ES_KERNELS"), *isa = getenv("ES_ISA");
+    const char *word = getenv("ES_KERNELS"), *isa = getenv("ES_ISA"), *bf16 = getenv("ES_BF16");
     if (mode_from(word) == BAD)
         return es_err_set(err, ES_EUSAGE, "environment: ES_KERNELS: got \"%s\", want fast, ref or check",
                           word);
     if (isa && *isa && strcmp(isa, "avx2") != 0 && strcmp(isa, "avx512") != 0)
         return es_err_set(err, ES_EUSAGE, "environment: ES_ISA: got \"%s\", want avx2 or avx512", isa);
+    if (bf16_from(bf16) == BAD)
+        return es_err_set(err, ES_EUSAGE,
+                          "environment: ES_BF16: got \"%s\", want emulate, onednn-fp32 or off", bf16);
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
         return es_err_set(err, ES_EUSAGE,
                           "this CPU: no AVX2 and FMA; run on an x86-64-v3 machine (2013 or later)");
@@ -78,4 +91,14 @@ bool es_kernel_avx512(void) {
 
 const char *es_kernel_isa(void) {
     return es_kernel_avx512() ? "avx512" : "avx2";
+}
+
+enum es_bf16_kind es_bf16_kind(void) {
+    int kind = atomic_load_explicit(&the_bf16, memory_order_relaxed);
+    if (kind == UNKNOWN) {
+        kind = bf16_from(getenv("ES_BF16"));
+        ES_ASSERT(kind != BAD);
+        atomic_store_explicit(&the_bf16, kind, memory_order_relaxed);
+    }
+    return (enum es_bf16_kind)kind;
 }

@@ -25,7 +25,8 @@ static void atst_add(void *indices, struct es_params *p, const char *prefix,
     a->mask_embed = nn_param(p, prefix, "mask_embed", ES_INIT_NORMAL, 0.02, 3, (int64_t[]){1, 1, c->dim});
     a->pos_embed =
         nn_param(p, prefix, "pos_embed", ES_INIT_NORMAL, 0.02, 3, (int64_t[]){1, tokens + 1, c->dim});
-    a->patch = nn_linear(p, prefix, "patch_embed.patch_embed", patch, c->dim, true, ES_INIT_NORMAL, 0.02);
+    a->patch = nn_bf16(
+        p, nn_linear(p, prefix, "patch_embed.patch_embed", patch, c->dim, true, ES_INIT_NORMAL, 0.02));
     for (int i = 0; i < c->depth; i++) {
         char block[160];
         snprintf(block, sizeof block, "%sblocks.%d.", prefix, i);

@@ -44,7 +44,8 @@ static int beats_check(const struct es_transformer_config *c, struct es_err *err
 /* Xavier's normal distribution times gain. */
 static struct linear xavier(struct es_params *p, const char *prefix, const char *name, int64_t in,
                             int64_t out, double gain) {
-    return nn_linear(p, prefix, name, in, out, true, ES_INIT_NORMAL, gain * sqrt(2.0 / (double)(in + out)));
+    double std = gain * sqrt(2.0 / (double)(in + out));
+    return nn_bf16(p, nn_linear(p, prefix, name, in, out, true, ES_INIT_NORMAL, std));
 }
 
 static void layer_add(struct beats *m, int l, struct es_params *p, const char *prefix,
@@ -78,10 +79,12 @@ static void beats_add(void *indices, struct es_params *p, const char *prefix,
     const struct es_beats_config *b = &c->beats;
     int64_t D = c->dim, E = b->patch_embed, K = b->conv_taps;
     char name[160];
-    m->project = nn_linear(p, prefix, "post_extract_proj", E, D, true, ES_INIT_UNIFORM, 1 / sqrt((double)E));
+    m->project = nn_bf16(
+        p, nn_linear(p, prefix, "post_extract_proj", E, D, true, ES_INIT_UNIFORM, 1 / sqrt((double)E)));
     m->patch.w = nn_param(p, prefix, "patch_embedding.weight", ES_INIT_UNIFORM, 1.0 / PATCH, 4,
                           (int64_t[]){E, 1, PATCH, PATCH});
     m->patch.b = -1;
+    nn_bf16(p, m->patch);
     snprintf(name, sizeof name, "%s%s", prefix, conv);
     m->conv_bias = nn_param(p, name, "bias", ES_INIT_ZERO, 0, 1, &D);
     m->conv_g = nn_param(p, name, "parametrizations.weight.original0", ES_INIT_NORM_OF_NEXT, 0, 3,

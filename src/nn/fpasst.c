@@ -44,7 +44,7 @@ static void fpasst_add(void *indices, struct es_params *p, const char *prefix,
         snprintf(name, sizeof name, "conv_in_%d", i + 1);
         f->conv[i] = nn_conv(p, prefix, name, i == 0 ? 1 : stem_out[i - 1], stem_out[i], 3, 3);
     }
-    f->patch = nn_conv(p, prefix, "patch_embed.proj", CHANNELS, D, c->n_mels, TAPS);
+    f->patch = nn_bf16(p, nn_conv(p, prefix, "patch_embed.proj", CHANNELS, D, c->n_mels, TAPS));
     for (int i = 0; i < c->depth; i++) {
         char block[160];
         snprintf(block, sizeof block, "%sblocks.%d.", prefix, i);

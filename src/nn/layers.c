@@ -37,6 +37,11 @@ struct linear nn_conv(struct es_params *p, const char *prefix, const char *name,
     return l;
 }
 
+struct linear nn_bf16(struct es_params *p, struct linear l) {
+    es_params_at(p, l.w)->bf16 = true;
+    return l;
+}
+
 struct linear nn_norm(struct es_params *p, const char *prefix, const char *name, int64_t n) {
     char full[160];
     struct linear l;
@@ -91,14 +96,19 @@ struct es_tensor *nn_apply_rnn(struct es_tape *t, bool lstm, int layers, const i
     return x;
 }
 
+static struct linear block_linear(struct es_params *p, const char *prefix, const char *name, int64_t in,
+                                  int64_t out, bool bias) {
+    return nn_bf16(p, nn_linear(p, prefix, name, in, out, bias, ES_INIT_NORMAL, 0.02));
+}
+
 void vit_block_new(struct vit_block *b, struct es_params *p, const char *prefix,
                    const struct es_transformer_config *c, bool qkv_bias) {
     b->norm1 = nn_norm(p, prefix, "norm1", c->dim);
-    b->qkv = nn_linear(p, prefix, "attn.qkv", c->dim, 3 * c->dim, qkv_bias, ES_INIT_NORMAL, 0.02);
-    b->proj = nn_linear(p, prefix, "attn.proj", c->dim, c->dim, true, ES_INIT_NORMAL, 0.02);
+    b->qkv = block_linear(p, prefix, "attn.qkv", c->dim, 3 * c->dim, qkv_bias);
+    b->proj = block_linear(p, prefix, "attn.proj", c->dim, c->dim, true);
     b->norm2 = nn_norm(p, prefix, "norm2", c->dim);
-    b->fc1 = nn_linear(p, prefix, "mlp.fc1", c->dim, c->mlp, true, ES_INIT_NORMAL, 0.02);
-    b->fc2 = nn_linear(p, prefix, "mlp.fc2", c->mlp, c->dim, true, ES_INIT_NORMAL, 0.02);
+    b->fc1 = block_linear(p, prefix, "mlp.fc1", c->dim, c->mlp, true);
+    b->fc2 = block_linear(p, prefix, "mlp.fc2", c->mlp, c->dim, true);
 }
 
 /* x + attention(LN1 x), then + MLP(LN2 .). Gives x back. */

@@ -75,6 +75,8 @@ struct linear nn_linear(struct es_params *p, const char *prefix, const char *nam
 /* Convolution [out,in,kh,kw] with PyTorch's default start. */
 struct linear nn_conv(struct es_params *p, const char *prefix, const char *name, int64_t in, int64_t out,
                       int64_t kh, int64_t kw);
+/* Multiplied in bf16 on bf16 tapes: the linear layers of transformers. */
+struct linear nn_bf16(struct es_params *p, struct linear l);
 struct linear nn_norm(struct es_params *p, const char *prefix, const char *name, int64_t n);
 int nn_param(struct es_params *p, const char *prefix, const char *name, enum es_init init, double scale,
              int ndim, const int64_t *shape);

@@ -27,7 +27,7 @@ struct es_tensor *es_op_scale_add(struct es_tape *t, double alpha, struct es_ten
     struct scale_add *o = es_tape_node(t, sizeof *o);
     *o = (struct scale_add){(float)alpha, x, y, es_tape_output(t, "scale_add", x->ndim, x->shape)};
     if (!es_tape_dry(t)) es_k_scale_add(x->n, o->alpha, x->data, y->data, o->y->data);
-    es_tape_push(t, scale_add_backward, o, o->y, NULL, 2, (struct es_tensor *[]){x, y});
+    es_tape_push_reading(t, scale_add_backward, o, o->y, NULL, 2, (struct es_tensor *[]){x, y}, 0, NULL);
     return o->y;
 }
 
@@ -41,11 +41,9 @@ static void grad_scale_backward(struct es_tape *t, void *saved) {
 struct es_tensor *es_op_grad_scale(struct es_tape *t, struct es_tensor *x, double scale) {
     if (scale == 1.0 || !es_tape_record(t)) return x;
     struct scale_add *o = es_tape_node(t, sizeof *o);
-    struct es_tensor *y = es_tape_node(t, sizeof *y);
-    *y = (struct es_tensor){.name = x->name, .ndim = x->ndim, .n = x->n, .data = x->data, .param = -1};
-    memcpy(y->shape, x->shape, sizeof y->shape);
+    struct es_tensor *y = es_tape_view(t, x, x->ndim, x->shape);
     *o = (struct scale_add){.alpha = (float)scale, .x = x, .y = y};
-    es_tape_push(t, grad_scale_backward, o, y, NULL, 1, &x);
+    es_tape_push_reading(t, grad_scale_backward, o, y, NULL, 1, &x, 0, NULL);
     return y;
 }
 
@@ -70,7 +68,7 @@ struct es_tensor *es_op_patch2d(struct es_tape *t, struct es_tensor *x, int p) {
     int64_t shape[3] = {s[0], s[1] / p * (s[2] / p), (int64_t)p * p};
     *o = (struct patch2d){x, es_tape_output(t, "patch2d", 3, shape), p};
     if (!es_tape_dry(t)) es_k_patch2d_fwd(s[0], s[1], s[2], p, x->data, o->y->data);
-    es_tape_push(t, patch2d_backward, o, o->y, NULL, 1, &x);
+    es_tape_push_reading(t, patch2d_backward, o, o->y, NULL, 1, &x, 0, NULL);
     return o->y;
 }
 

@@ -162,7 +162,7 @@ struct es_tensor *es_op_dropout(struct es_tape *t, struct es_tensor *x, double p
     struct dropout *o = es_tape_node(t, sizeof *o);
     *o = (struct dropout){es_tape_dropout_stream(t), p, x, es_tape_output(t, "dropout", x->ndim, x->shape)};
     if (!es_tape_dry(t)) es_k_dropout(x->n, &o->rng, p, x->data, o->y->data, false);
-    es_tape_push(t, dropout_backward, o, o->y, NULL, 1, &x);
+    es_tape_push_reading(t, dropout_backward, o, o->y, NULL, 1, &x, 0, NULL);
     return o->y;
 }
 

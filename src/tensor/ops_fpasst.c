@@ -24,7 +24,7 @@ struct es_tensor *es_op_taps(struct es_tape *t, struct es_tensor *x, int k) {
     const int64_t *d = x->shape, shape[3] = {d[0], d[2], d[1] * k};
     *s = (struct taps){x, es_tape_output(t, "taps", 3, shape), k};
     if (!es_tape_dry(t)) es_k_taps_fwd(d[0], d[1], d[2], k, x->data, s->y->data);
-    es_tape_push(t, taps_backward, s, s->y, NULL, 1, &x);
+    es_tape_push_reading(t, taps_backward, s, s->y, NULL, 1, &x, 0, NULL);
     return s->y;
 }
 
@@ -83,8 +83,8 @@ struct es_tensor *es_op_tokens(struct es_tape *t, struct es_tensor *x, const str
         memcpy(y, table, (size_t)(2 * D) * sizeof *y);
         es_k_add(T * D, x->data + b * T * D, table + 2 * D, y + 2 * D);
     }
-    es_tape_push(t, tokens_backward, s, s->y, NULL, 6,
-                 (struct es_tensor *[]){x, p->cls, p->dist, p->prefix, p->freq, p->time});
+    es_tape_push_reading(t, tokens_backward, s, s->y, NULL, 6,
+                         (struct es_tensor *[]){x, p->cls, p->dist, p->prefix, p->freq, p->time}, 0, NULL);
     return s->y;
 }
 
@@ -109,6 +109,6 @@ struct es_tensor *es_op_skip_rows(struct es_tape *t, struct es_tensor *x, int64_
     int64_t B = x->shape[0], T = x->shape[1], D = x->shape[2];
     *s = (struct skip_rows){x, es_tape_output(t, "skip_rows", 3, (int64_t[]){B, T - n, D}), n};
     if (!es_tape_dry(t)) es_k_copy2d(B, (T - n) * D, x->data + n * D, T * D, 0.0f, s->y->data, (T - n) * D);
-    es_tape_push(t, skip_rows_backward, s, s->y, NULL, 1, &x);
+    es_tape_push_reading(t, skip_rows_backward, s, s->y, NULL, 1, &x, 0, NULL);
     return s->y;
 }

@@ -20,15 +20,7 @@ static void reshape_backward(struct es_tape *t, void *saved) {
 }
 
 struct es_tensor *es_op_reshape(struct es_tape *t, struct es_tensor *x, int ndim, const int64_t *shape) {
-    struct es_tensor *y = es_tape_node(t, sizeof *y);
-    *y = (struct es_tensor){
-        .name = x->name, .ndim = ndim, .n = 1, .data = x->data, .param = -1, .owned = x->owned};
-    x->owned = false; /* dropping the view drops the data */
-    for (int d = 0; d < ndim; d++) {
-        y->shape[d] = shape[d];
-        y->n *= shape[d];
-    }
-    ES_ASSERT(y->n == x->n);
+    struct es_tensor *y = es_tape_view(t, x, ndim, shape);
     struct reshape *s = es_tape_node(t, sizeof *s);
     *s = (struct reshape){x, y};
     es_tape_push(t, reshape_backward, s, y, NULL, 1, &x);

@@ -1,11 +1,13 @@
 /* Operations of the transformers: shapes, memory, records. The arithmetic is in kernels.h.
  *
  * A dry tape asks for the same memory in the same order and computes nothing. What backward needs beside inputs and outputs (which
- * stay in the leaf arena): layer norm keeps mean and rstd, attention log-sum-exp.
+ * stay in the leaf arena): layer norm keeps mean and rstd, attention log-sum-exp; on a bf16 tape linear layers and GELU keep their
+ * inputs in bf16.
  */
 #include "earshot/ops.h"
 
 #include "earshot/kernels.h"
+#include "earshot/kernels_bf16.h"
 
 static bool same_shape(const struct es_tensor *a, const struct es_tensor *b) {
     bool same = a->ndim == b->ndim;
@@ -46,12 +48,43 @@ static void linear_backward(struct es_tape *t, void *saved) {
     if (dx && !es_tape_dry(t)) es_k_linear_dx(s->rows, s->in, s->out, dy, s->w->data, beta, dx, ws);
 }
 
+/* dy is rounded once for both products. */
+static void linear_bf16_backward(struct es_tape *t, void *saved) {
+    struct linear *s = saved;
+    struct es_bf16 *e = es_tape_bf16(t, s->w);
+    float beta;
+    const float *dy = es_tape_grad_out(t, s->y);
+    void *half = es_tape_scratch(t, (size_t)s->y->n * es_bf16_size(e));
+    void *ws = es_tape_scratch(t, es_bf16_linear_workspace(e, s->rows, s->in, s->out));
+    if (!es_tape_dry(t)) es_bf16_from(e, s->y->n, dy, half);
+    float *dw = es_tape_grad(t, s->w, &beta);
+    if (dw && !es_tape_dry(t)) es_bf16_linear_dw(e, s->rows, s->in, s->out, half, s->x->half, beta, dw, ws);
+    float *db = es_tape_grad(t, s->b, &beta);
+    if (db && !es_tape_dry(t)) es_k_colsum(s->rows, s->out, dy, beta, db);
+    float *dx = es_tape_grad(t, s->x, &beta);
+    if (dx && !es_tape_dry(t)) es_bf16_linear_dx(es_tape_packed(t, s->w), s->rows, half, beta, dx, ws);
+}
+
+static void linear_bf16(struct es_tape *t, struct linear *s) {
+    struct es_bf16 *e = es_tape_bf16(t, s->w);
+    const void *half = es_tape_half(t, s->x);
+    void *ws = es_tape_scratch(t, es_bf16_linear_workspace(e, s->rows, s->in, s->out));
+    if (!es_tape_dry(t))
+        es_bf16_linear_fwd(es_tape_packed(t, s->w), s->rows, half, s->b ? s->b->data : NULL, s->y->data, ws);
+    es_tape_push_reading(t, linear_bf16_backward, s, s->y, NULL, 3, (struct es_tensor *[]){s->x, s->w, s->b},
+                         0, NULL);
+}
+
 struct es_tensor *es_op_linear(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
                                struct es_tensor *b) {
     ES_ASSERT(w->ndim >= 2 && last_dim(x) * w->shape[0] == w->n && (!b || b->n == w->shape[0]));
     struct linear *s = es_tape_node(t, sizeof *s);
     int64_t out = w->shape[0], in = w->n / out;
     *s = (struct linear){x, w, b, output_like(t, "linear", x, out), x->n / in, in, out};
+    if (es_tape_bf16(t, w)) {
+        linear_bf16(t, s);
+        return s->y;
+    }
     void *ws = es_tape_scratch(t, es_k_linear_workspace(s->rows, in, out));
     if (!es_tape_dry(t))
         es_k_linear_fwd(s->rows, in, out, x->data, w->data, b ? b->data : NULL, s->y->data, ws);
@@ -83,7 +116,7 @@ struct es_tensor *es_op_add(struct es_tape *t, struct es_tensor *a, struct es_te
     struct add *s = es_tape_node(t, sizeof *s);
     *s = (struct add){.a = a, .b = b, .y = es_tape_output(t, "add", a->ndim, a->shape)};
     if (!es_tape_dry(t)) es_k_add(a->n, a->data, b->data, s->y->data);
-    es_tape_push(t, add_backward, s, s->y, NULL, 2, (struct es_tensor *[]){a, b});
+    es_tape_push_reading(t, add_backward, s, s->y, NULL, 2, (struct es_tensor *[]){a, b}, 0, NULL);
     return s->y;
 }
 
@@ -108,7 +141,7 @@ struct es_tensor *es_op_add_rows(struct es_tape *t, struct es_tensor *x, struct 
     struct add *s = es_tape_node(t, sizeof *s);
     *s = (struct add){x, table, es_tape_output(t, "add_rows", 3, x->shape), row0, T, D};
     if (!es_tape_dry(t)) es_k_add_rows(x->shape[0], T, D, x->data, table->data + row0 * D, s->y->data);
-    es_tape_push(t, add_rows_backward, s, s->y, NULL, 2, (struct es_tensor *[]){x, table});
+    es_tape_push_reading(t, add_rows_backward, s, s->y, NULL, 2, (struct es_tensor *[]){x, table}, 0, NULL);
     return s->y;
 }
 
@@ -139,7 +172,25 @@ static struct es_tensor *pointwise(struct es_tape *t, const char *name, struct e
     return s->y;
 }
 
+static void gelu_bf16_backward(struct es_tape *t, void *saved) {
+    struct pointwise *s = saved;
+    float beta, *dx = es_tape_grad(t, s->x, &beta), *x = es_tape_scratch(t, (size_t)s->x->n * sizeof *x);
+    if (!dx || es_tape_dry(t)) return;
+    es_bf16_to(es_tape_engine(t), s->x->n, s->x->half, x);
+    es_k_gelu_bwd(s->x->n, x, es_tape_grad_out(t, s->y), beta, dx);
+}
+
+static struct es_tensor *gelu_bf16(struct es_tape *t, struct es_tensor *x) {
+    struct pointwise *s = es_tape_node(t, sizeof *s);
+    *s = (struct pointwise){x, es_tape_output(t, "gelu", x->ndim, x->shape)};
+    es_tape_half(t, x);
+    if (!es_tape_dry(t)) es_k_gelu_fwd(x->n, x->data, s->y->data);
+    es_tape_push_reading(t, gelu_bf16_backward, s, s->y, NULL, 1, &x, 0, NULL);
+    return s->y;
+}
+
 struct es_tensor *es_op_gelu(struct es_tape *t, struct es_tensor *x) {
+    if (es_tape_engine(t) && es_tape_record(t)) return gelu_bf16(t, x);
     return pointwise(t, "gelu", x, es_k_gelu_fwd, gelu_backward);
 }
 
@@ -175,7 +226,7 @@ struct es_tensor *es_op_layernorm(struct es_tape *t, struct es_tensor *x, struct
     s->rstd = es_tape_keep(t, (size_t)rows * sizeof *s->rstd);
     if (!es_tape_dry(t))
         es_k_layernorm_fwd(rows, D, x->data, w->data, b->data, eps, s->y->data, s->mean, s->rstd);
-    es_tape_push(t, layernorm_backward, s, s->y, NULL, 3, (struct es_tensor *[]){x, w, b});
+    es_tape_push_reading(t, layernorm_backward, s, s->y, NULL, 3, (struct es_tensor *[]){x, w, b}, 1, &x);
     return s->y;
 }
 
@@ -228,7 +279,7 @@ struct es_tensor *es_op_patchify(struct es_tape *t, struct es_tensor *x, int p) 
     const int64_t *from = x->shape, shape[3] = {from[0], from[2] / p, from[1] * p};
     *s = (struct patchify){x, es_tape_output(t, "patchify", 3, shape), p};
     if (!es_tape_dry(t)) es_k_patchify_fwd(from[0], from[1], from[2], p, x->data, s->y->data);
-    es_tape_push(t, patchify_backward, s, s->y, NULL, 1, &x);
+    es_tape_push_reading(t, patchify_backward, s, s->y, NULL, 1, &x, 0, NULL);
     return s->y;
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "earshot/hash.h"
+#include "earshot/kernels_bf16.h"
 #include "earshot/mem.h"
 #include "earshot/rng.h"
 #include "earshot/tensor.h"
@@ -17,6 +18,7 @@ struct es_params {
     float *values;
     struct es_hash *hash; /* for the digest, which a step takes without allocating */
     struct es_param entry[MAX_PARAMS];
+    struct es_bf16_weight *packed[MAX_PARAMS];
     int n_aliases;
     struct alias {
         char name[120];
@@ -34,6 +36,7 @@ int es_params_new(struct es_params **p, struct es_err *err) {
 
 void es_params_free(struct es_params **p) {
     if (!*p) return;
+    for (int i = (*p)->n - 1; i >= 0; i--) es_bf16_weight_free(&(*p)->packed[i]);
     es_hash_free(&(*p)->hash);
     es_free(&(*p)->values);
     es_free(p);
@@ -113,6 +116,7 @@ int es_params_clone(struct es_params **out, const struct es_params *p, struct es
     if (!*out) return -ES_EIO;
     **out = *p;
     (*out)->hash = NULL;
+    memset((*out)->packed, 0, sizeof(*out)->packed);
     (*out)->values = es_alloc((size_t)p->n_values, sizeof(float), err);
     if (!(*out)->values || es_hash_new(&(*out)->hash, err) < 0) {
         es_params_free(out);
@@ -196,4 +200,37 @@ uint64_t es_params_digest(struct es_params *p) {
         es_hash_update(h, p->values + e->offset, (size_t)e->n * sizeof(float));
     }
     return es_hash_value(h);
+}
+
+/* ---- packed copies */
+
+static int64_t inputs(const struct es_param *e) {
+    return e->n / e->shape[0];
+}
+
+int es_params_packed_new(struct es_params *p, struct es_bf16 *e, struct es_err *err) {
+    for (int i = 0; i < p->n; i++) {
+        const struct es_param *q = &p->entry[i];
+        if (q->bf16) ES_TRY(es_bf16_weight_new(&p->packed[i], e, inputs(q), q->shape[0], err));
+    }
+    return 0;
+}
+
+void es_params_pack(struct es_params *p, bool all) {
+    for (int i = 0; i < p->n; i++)
+        if (p->packed[i] && (all || p->entry[i].trainable))
+            es_bf16_weight_set(p->packed[i], p->values + p->entry[i].offset);
+}
+
+const struct es_bf16_weight *es_params_packed(const struct es_params *p, int i) {
+    return p->packed[i];
+}
+
+int64_t es_params_packed_bytes(const struct es_params *p, struct es_bf16 *e) {
+    int64_t n = 0;
+    for (int i = 0; i < p->n; i++) {
+        const struct es_param *q = &p->entry[i];
+        if (q->bf16) n += es_bf16_weight_bytes(e, inputs(q), q->shape[0]);
+    }
+    return n;
 }

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "earshot/kernels_bf16.h"
 #include "earshot/timer.h"
 
 #define NODE_BYTES ((size_t)1 << 20)
@@ -41,7 +42,8 @@ struct es_tape {
     void *watch_ctx;
     es_profile_fn profile;
     void *profile_ctx;
-    double begin_s; /* of the operation that computes; 0: none */
+    double begin_s;            /* of the operation that computes; 0: none */
+    struct es_tensor *outputs; /* in the pool, of a recording bf16 tape */
 };
 
 int es_tape_new(struct es_tape **t, const struct es_tape_params *tp, struct es_err *err) {
@@ -68,8 +70,16 @@ static void release_grad(struct es_tape *t, struct es_tensor *x) {
     if (x) x->grad = NULL;
 }
 
+/* What a recording bf16 tape still has of the pool. */
+static void release_outputs(struct es_tape *t) {
+    for (struct es_tensor *x = t->outputs; x; x = x->next)
+        if (x->owned) es_pool_put(t->tp.pool, x->data);
+    t->outputs = NULL;
+}
+
 void es_tape_free(struct es_tape **t) {
     if (!*t) return;
+    release_outputs(*t);
     for (int i = 0; i < (*t)->n_inputs; i++) release_grad(*t, (*t)->inputs[i]);
     es_free(&(*t)->inputs);
     es_free(&(*t)->uses);
@@ -81,6 +91,7 @@ void es_tape_free(struct es_tape **t) {
 
 void es_tape_reset(struct es_tape *t, uint32_t step, uint32_t leaf) {
     for (int i = 0; i < t->n_inputs; i++) release_grad(t, t->inputs[i]);
+    release_outputs(t);
     t->n_inputs = t->n_records = t->n_stats = t->n_losses = 0;
     t->n_dropout = 0;
     t->begin_s = 0;
@@ -101,6 +112,27 @@ bool es_tape_train(const struct es_tape *t) {
 }
 bool es_tape_record(const struct es_tape *t) {
     return t->tp.record;
+}
+
+struct es_bf16 *es_tape_bf16(const struct es_tape *t, const struct es_tensor *w) {
+    return t->tp.bf16 && w->param >= 0 && es_params_at(t->tp.params, w->param)->bf16 ? t->tp.bf16 : NULL;
+}
+
+struct es_bf16 *es_tape_engine(const struct es_tape *t) {
+    return t->tp.bf16;
+}
+
+void *es_tape_half(struct es_tape *t, struct es_tensor *x) {
+    if (x->half) return x->half;
+    size_t bytes = (size_t)x->n * es_bf16_size(t->tp.bf16);
+    void *half = t->tp.record ? es_tape_keep(t, bytes) : es_tape_scratch(t, bytes);
+    if (!t->dry) es_bf16_from(t->tp.bf16, x->n, x->data, half);
+    if (t->tp.record) x->half = half;
+    return half;
+}
+
+const struct es_bf16_weight *es_tape_packed(const struct es_tape *t, const struct es_tensor *w) {
+    return es_params_packed(t->tp.params, w->param);
 }
 
 void es_tape_watch(struct es_tape *t, es_watch_fn watch, void *ctx) {
@@ -155,18 +187,37 @@ struct es_tensor *es_tape_param(struct es_tape *t, int index) {
 }
 
 void es_tape_drop(struct es_tape *t, struct es_tensor *x) {
-    if (!x->owned) return;
+    if (!x->owned || x->kept) return;
     es_pool_put(t->tp.pool, x->data);
     x->owned = false;
+}
+
+static void note_output(struct es_tape *t, struct es_tensor *x) {
+    if (!x->owned || !t->tp.record) return;
+    x->next = t->outputs;
+    t->outputs = x;
 }
 
 struct es_tensor *es_tape_output(struct es_tape *t, const char *name, int ndim, const int64_t *shape) {
     struct es_tensor *x = new_tensor(t, name, ndim, shape);
     size_t bytes = (size_t)x->n * sizeof(float);
     if (t->profile && !t->dry && t->begin_s == 0) t->begin_s = es_now_s();
-    x->data = t->tp.record ? es_arena_alloc(t->tp.leaf, bytes) : es_pool_get(t->tp.pool, bytes);
-    x->owned = !t->tp.record;
+    x->owned = !t->tp.record || t->tp.bf16;
+    x->data = x->owned ? es_pool_get(t->tp.pool, bytes) : es_arena_alloc(t->tp.leaf, bytes);
+    note_output(t, x);
     return x;
+}
+
+struct es_tensor *es_tape_view(struct es_tape *t, struct es_tensor *x, int ndim, const int64_t *shape) {
+    struct es_tensor *y = new_tensor(t, x->name, ndim, shape);
+    ES_ASSERT(y->n == x->n);
+    y->data = x->data;
+    y->half = x->half;
+    y->kept = x->kept;
+    y->owned = x->owned;
+    x->owned = false;
+    note_output(t, y);
+    return y;
 }
 
 void *es_tape_keep(struct es_tape *t, size_t bytes) {
@@ -186,8 +237,23 @@ void es_tape_scratch_reset(struct es_tape *t) {
     es_arena_reset(t->tp.scratch, 0);
 }
 
+static void keep(int n, struct es_tensor *const *x) {
+    for (int i = 0; i < n; i++)
+        if (x[i]) x[i]->kept = true;
+}
+
 void es_tape_push(struct es_tape *t, es_backward_fn backward, void *saved, struct es_tensor *out,
                   struct es_tensor *out2, int n_in, struct es_tensor *const *in) {
+    int before = t->n_records;
+    es_tape_push_reading(t, backward, saved, out, out2, n_in, in, 0, NULL);
+    if (t->n_records == before) return;
+    keep(n_in, in);
+    keep(2, (struct es_tensor *[]){out, out2});
+}
+
+void es_tape_push_reading(struct es_tape *t, es_backward_fn backward, void *saved, struct es_tensor *out,
+                          struct es_tensor *out2, int n_in, struct es_tensor *const *in, int n_read,
+                          struct es_tensor *const *read) {
     bool timed = t->begin_s > 0;
     if (timed) {
         struct es_tape_event e = {false, es_now_s() - t->begin_s, out, out2, n_in, in};
@@ -204,6 +270,7 @@ void es_tape_push(struct es_tape *t, es_backward_fn backward, void *saved, struc
     *r = (struct record){
         .backward = backward, .saved = saved, .out = out, .out2 = out2, .n_in = n_in, .timed = timed};
     for (int i = 0; i < n_in; i++) r->in[i] = in[i];
+    keep(n_read, read);
     out->needs_grad = true;
     if (out2) out2->needs_grad = true;
     for (int i = 0; i < n_in; i++)

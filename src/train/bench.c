@@ -205,7 +205,7 @@ static int verify(const struct es_trainer_params *tp, double *worst, struct es_e
         rc = es_arena_new(&leaf, "leaf", bytes[0], err);
         if (rc == 0) rc = es_arena_new(&scratch, "scratch", bytes[1], err);
         if (rc == 0) rc = es_pool_new(&pool, "pool", bytes[2], err);
-        struct es_tape_params q = {p, leaf, scratch, pool, true, true, 1, ES_RNG_STUDENT_DROPOUT};
+        struct es_tape_params q = {p, leaf, scratch, pool, true, true, 1, ES_RNG_STUDENT_DROPOUT, NULL};
         if (rc == 0) rc = es_tape_new(&t, &q, err);
         if (rc == 0) {
             enum es_kernel_mode before = es_kernel_mode();

@@ -46,6 +46,7 @@ static int make_trainer(struct run *r, struct es_err *err) {
         rc = train_input_shapes(&r->tp, err);
     }
     ES_TRY(es_err_agree_all(r->comm, rc, err));
+    if (es_comm_max_all(r->comm, r->tp.bf16 == ES_BF16_NONE)) r->tp.bf16 = ES_BF16_NONE; /* a rank cannot */
     const int64_t *n = es_dataset_counts(r->data);
     es_log(ES_LOG_INFO,
            "data clips=%lld+%lld+%lld+%lld+%lld leaf_clips=%d leaves=%d epoch_steps=%lld total_steps=%lld",
@@ -55,6 +56,16 @@ static int make_trainer(struct run *r, struct es_err *err) {
     ES_TRY(es_trainer_new_all(&r->trainer, r->comm, &r->tp, err));
     es_trainer_report(r->trainer);
     return 0;
+}
+
+/* To the log, too, which is open now. */
+static void tell_precision(const struct run *r) {
+    if (!es_config_is(r->cfg, "train.precision", "bf16")) return;
+    if (r->tp.bf16 == ES_BF16_NONE)
+        es_log(ES_LOG_WARN,
+               "train.precision: bf16: this processor has no bf16 instructions; training in fp32");
+    else
+        es_log(ES_LOG_INFO, "precision=bf16 by=%s", es_bf16_kind_name(r->tp.bf16));
 }
 
 static int make_dir(const char *dir, struct es_err *err) {
@@ -319,6 +330,7 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
     if (dry) goto done;
     ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? make_dir(r.dir, err) : 0, err));
     ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? train_open_log(r.dir, err) : 0, err));
+    tell_precision(&r);
     ES_GO(load(&r, err)); /* may refuse this configuration: only then it replaces the one in the folder */
     ES_GO(es_err_agree_all(c, es_comm_rank(c) == 0 ? train_write_config(r.dir, cfg, err) : 0, err));
     r.begin_s = r.saved_s = es_now_s();

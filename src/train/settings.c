@@ -157,6 +157,7 @@ void train_trainer_params(struct es_trainer_params *tp, const struct es_config *
                                      .frozen_block = 1,
                                      .shift_range = es_config_double(cfg, "augment.frame_shift"),
                                      .seed = pp->seed};
+    if (es_config_is(cfg, "train.precision", "bf16")) tp->bf16 = es_bf16_kind();
     es_net_config_from(&tp->net, cfg, pretrain_classes);
     objective(&tp->objective, cfg, phase);
     optimizer(&tp->optim, cfg, phase);
@@ -184,10 +185,6 @@ int train_open_dataset_all(struct es_dataset **d, const struct es_comm *c, const
     struct es_dataset_params dp = {.pretrain = pretrain,
                                    .no_desed_alias = !pretrain && !es_config_bool(cfg, "data.desed_alias"),
                                    .seed = (uint64_t)es_config_i64(cfg, "run.seed")};
-    if (es_config_is(cfg, "train.precision", "bf16"))
-        return es_err_set(err, ES_EUSAGE,
-                          "%s: train.precision: bf16 is not available in this version; want fp32",
-                          es_config_where(cfg, "train.precision"));
     if (pretrain && es_config_is(cfg, "model.arch", "none"))
         return es_err_set(err, ES_EUSAGE,
                           "%s: model.arch: got none, want a transformer to pre-train: atst, fpasst or beats",

@@ -35,6 +35,8 @@ struct es_trainer {
     struct es_comm *comm;
     struct es_net *net;
     struct es_params *student, *teacher;
+    struct es_bf16 *bf16; /* NULL: fp32 */
+    bool packed;          /* frozen weights are */
     struct workspace ws;
     struct es_reducer *reducer;
     struct es_optim *optim;
@@ -246,8 +248,8 @@ static int workspace_new(struct workspace *w, struct es_trainer *t, const size_t
     ES_GO(es_arena_new(&w->leaf, "leaf", bytes[0], err));
     ES_GO(es_arena_new(&w->scratch, "scratch", bytes[1], err));
     ES_GO(es_pool_new(&w->pool, "pool", bytes[2], err));
-    struct es_tape_params p = {t->student, w->leaf, w->scratch, w->pool,
-                               true,       true,    t->tp.seed, ES_RNG_STUDENT_DROPOUT};
+    struct es_tape_params p = {
+        t->student, w->leaf, w->scratch, w->pool, true, true, t->tp.seed, ES_RNG_STUDENT_DROPOUT, t->bf16};
     ES_GO(es_tape_new(&w->student, &p, err));
     if (t->tp.phase == ES_PHASE_PRETRAIN) return 0;
     p.record = p.train = false;
@@ -324,6 +326,32 @@ static int allocate(struct es_trainer *t, struct es_err *err) {
     return train_frozen_new(&t->frozen, tp, t->comm, t->net, t->tree_leaves, err);
 }
 
+/* Whose transformer runs: not the teacher's in stage 1. */
+static struct es_params *packed_teacher(const struct es_trainer *t) {
+    return t->tp.phase == ES_PHASE_STAGE2 ? t->teacher : NULL;
+}
+
+static int set_up_bf16(struct es_trainer *t, struct es_err *err) {
+    if (t->tp.bf16 == ES_BF16_NONE || t->tp.net.alone) return 0;
+    ES_TRY(es_bf16_new(&t->bf16, t->tp.bf16, err));
+    ES_TRY(es_params_packed_new(t->student, t->bf16, err));
+    return packed_teacher(t) ? es_params_packed_new(packed_teacher(t), t->bf16, err) : 0;
+}
+
+/* Frozen values come from a checkpoint or import before the first step and stay. */
+static void pack_weights(struct es_trainer *t) {
+    if (!t->bf16) return;
+    es_params_pack(t->student, !t->packed);
+    if (packed_teacher(t)) es_params_pack(packed_teacher(t), !t->packed);
+    t->packed = true;
+    lap(t, ES_TIME_FORWARD);
+}
+
+static int64_t packed_bytes(const struct es_trainer *t) {
+    if (!t->bf16) return 0;
+    return es_params_packed_bytes(t->student, t->bf16) * (packed_teacher(t) ? 2 : 1);
+}
+
 /* Everything of es_trainer_new_all that one rank may fail at alone. */
 static int set_up(struct es_trainer *t, struct es_err *err) {
     ES_ASSERT(t->tp.phase != ES_PHASE_PRETRAIN || t->tp.net.pretrain_weak == (t->tp.pretrain_weak > 0.0));
@@ -337,6 +365,7 @@ static int set_up(struct es_trainer *t, struct es_err *err) {
     ES_TRY(es_params_layout(t->student, err));
     es_params_init(t->student, t->tp.seed);
     if (t->tp.phase != ES_PHASE_PRETRAIN) ES_TRY(es_params_clone(&t->teacher, t->student, err));
+    ES_TRY(set_up_bf16(t, err));
     ES_TRY(allocate(t, err));
     ES_TRY(plan_memory(t, err));
     return workspace_new(&t->ws, t, t->planned, err);
@@ -410,6 +439,7 @@ void es_trainer_free_all(struct es_trainer **out) {
     es_free(&t->mix_scratch);
     es_params_free(&t->teacher);
     es_params_free(&t->student);
+    es_bf16_free(&t->bf16);
     es_net_free(&t->net);
     if (t->comm) es_comm_free_all(&t->comm);
     es_free(out);
@@ -421,8 +451,8 @@ static double gib(int64_t bytes) {
 
 int64_t es_trainer_bytes(const struct es_trainer *t) {
     int64_t values = es_params_n_values(t->student) * 4;
-    return values * (t->teacher ? 2 : 1) + es_reducer_bytes(t->reducer) + 8 * es_optim_elements(t->optim) +
-           (int64_t)(t->planned[0] + t->planned[1] + t->planned[2]);
+    return values * (t->teacher ? 2 : 1) + packed_bytes(t) + es_reducer_bytes(t->reducer) +
+           8 * es_optim_elements(t->optim) + (int64_t)(t->planned[0] + t->planned[1] + t->planned[2]);
 }
 
 int es_trainer_size(const struct es_trainer_params *tp, struct es_trainer_size *out, struct es_err *err) {
@@ -434,11 +464,12 @@ int es_trainer_size(const struct es_trainer_params *tp, struct es_trainer_size *
     es_net_freeze(t.net, t.student, tp->phase == ES_PHASE_STAGE1);
     ES_GO(es_params_layout(t.student, err));
     if (tp->phase != ES_PHASE_PRETRAIN) t.teacher = t.student; /* of one layout; a dry run touches no value */
+    if (tp->bf16 != ES_BF16_NONE && !tp->net.alone) ES_GO(es_bf16_new(&t.bf16, tp->bf16, err));
     ES_GO(plan_memory(&t, err));
     int64_t n = es_params_n_trainable(t.student), values = es_params_n_values(t.student) * 4;
     out->parameters = es_params_elements(t.student, false);
     out->trainable = es_params_elements(t.student, true);
-    out->fixed_bytes = values * (t.teacher ? 2 : 1);
+    out->fixed_bytes = values * (t.teacher ? 2 : 1) + packed_bytes(&t);
     out->leaf_bytes = (int64_t)(t.planned[0] + t.planned[1] + t.planned[2]);
     int slots = 1;
     while (slots < tp->leaves) slots *= 2;
@@ -452,6 +483,7 @@ int es_trainer_size(const struct es_trainer_params *tp, struct es_trainer_size *
 done:
     es_net_free(&t.net);
     es_params_free(&t.student);
+    es_bf16_free(&t.bf16);
     return rc;
 }
 
@@ -467,12 +499,14 @@ double es_trainer_leaf_flops(const struct es_trainer_params *tp, double *frozen)
 void es_trainer_report(const struct es_trainer *t) {
     int64_t values = es_params_n_values(t->student) * 4;
     es_log(ES_LOG_INFO,
-           "memory_plan rank=0 parameters_gib=%.3f teacher_gib=%.3f gradients_gib=%.3f moments_gib=%.3f "
+           "memory_plan rank=0 parameters_gib=%.3f teacher_gib=%.3f packed_gib=%.3f gradients_gib=%.3f "
+           "moments_gib=%.3f "
            "leaf_gib=%.3f pool_gib=%.3f "
            "scratch_gib=%.3f total_gib=%.3f",
-           gib(values), t->teacher ? gib(values) : 0.0, gib(es_reducer_bytes(t->reducer)),
-           gib(8 * es_optim_elements(t->optim)), gib((int64_t)t->planned[0]), gib((int64_t)t->planned[2]),
-           gib((int64_t)t->planned[1]), gib(es_trainer_bytes(t)));
+           gib(values), t->teacher ? gib(values) : 0.0, gib(packed_bytes(t)),
+           gib(es_reducer_bytes(t->reducer)), gib(8 * es_optim_elements(t->optim)),
+           gib((int64_t)t->planned[0]), gib((int64_t)t->planned[2]), gib((int64_t)t->planned[1]),
+           gib(es_trainer_bytes(t)));
     es_log(ES_LOG_INFO, "model parameters=%lld trainable=%lld",
            (long long)es_params_elements(t->student, false), (long long)es_params_elements(t->student, true));
 }
@@ -624,6 +658,7 @@ int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_lea
     t->mark_s = begin_s;
     es_reducer_begin(t->reducer, n_active);
     es_leafgather_begin(t->gather, n_active);
+    pack_weights(t);
     int rc = my_leaves(t, step, n_active, leaf, ctx, err);
     int finished = es_reducer_finish_all(t->reducer, rc == 0 ? err : NULL);
     if (rc == 0) rc = finished;

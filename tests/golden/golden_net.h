@@ -62,7 +62,8 @@ static inline void model_new_sized(struct model *m, const struct es_net_config *
     assert_int_equal(es_arena_new(&m->leaf, "leaf", bytes, &err), 0);
     assert_int_equal(es_arena_new(&m->scratch, "scratch", bytes / 2, &err), 0);
     assert_int_equal(es_pool_new(&m->pool, "pool", bytes / 2, &err), 0);
-    struct es_tape_params tp = {m->p, m->leaf, m->scratch, m->pool, true, train, 1, ES_RNG_STUDENT_DROPOUT};
+    struct es_tape_params tp = {m->p, m->leaf, m->scratch, m->pool, true, train, 1, ES_RNG_STUDENT_DROPOUT,
+                                NULL};
     assert_int_equal(es_tape_new(&m->t, &tp, &err), 0);
     es_tape_reset(m->t, 0, 0);
     m->grads =

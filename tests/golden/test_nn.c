@@ -420,7 +420,7 @@ static void full_size(const struct arch *a) {
     assert_int_equal(es_arena_new(&leaf, "leaf", 4096, NULL), 0);
     assert_int_equal(es_arena_new(&scratch, "scratch", (size_t)1 << 27, NULL), 0);
     assert_int_equal(es_pool_new(&pool, "pool", (size_t)1 << 28, NULL), 0);
-    struct es_tape_params tp = {p, leaf, scratch, pool, false, false, 1, ES_RNG_STUDENT_DROPOUT};
+    struct es_tape_params tp = {p, leaf, scratch, pool, false, false, 1, ES_RNG_STUDENT_DROPOUT, NULL};
     assert_int_equal(es_tape_new(&t, &tp, NULL), 0);
     es_tape_reset(t, 0, 0);
     float *x = load(file, "", "features", s);

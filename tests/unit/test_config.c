@@ -333,7 +333,6 @@ static void digest_says_same_experiment(void **state) {
             other = last;
         }
         if (strcmp(key[i].name, "model.dim") == 0) other = "24";
-        if (strcmp(key[i].name, "train.precision") == 0) continue;
         snprintf(set, sizeof set, "%s=%s", key[i].name, other);
         bool same = digest_of("", NULL) == digest_of("", set);
         if (same != key[i].outside_digest)
@@ -526,7 +525,6 @@ static void every_error(void **state) {
         {"augment: {time_mask_min: 0.5}\n",
          "x.yaml:1: augment.time_mask_min: got 0.5, want at most augment.time_mask_max 0.3"},
         {"demo: {snr_min_db: 20}\n", "x.yaml:1: demo.snr_min_db: got 20, want at most demo.snr_max_db 12"},
-        {"train: {precision: bf16}\n", "x.yaml:1: train.precision: bf16 is not yet available, want fp32"},
         {"phase: pretrain\nloss: {weak: 3}\n", "x.yaml:2: loss.weak: not used with phase pretrain; remove "
                                                "it; see earshot train --explain loss.weak"},
         {"model: {arch: beats}\nquirks: {atst_floor: batch}\n",

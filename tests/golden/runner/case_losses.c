@@ -231,7 +231,7 @@ static void run_tape(struct loss_case *q, const struct es_targets *x) {
     ES_ASSERT(es_arena_new(&arena, "leaf", bytes, NULL) == 0 &&
               es_arena_new(&scratch, "scratch", bytes, NULL) == 0);
     ES_ASSERT(es_pool_new(&pool, "pool", bytes, NULL) == 0);
-    struct es_tape_params tp = {p, arena, scratch, pool, true, true, 1, ES_RNG_STUDENT_DROPOUT};
+    struct es_tape_params tp = {p, arena, scratch, pool, true, true, 1, ES_RNG_STUDENT_DROPOUT, NULL};
     ES_ASSERT(es_tape_new(&t, &tp, NULL) == 0);
     const struct es_objective_params op[2] = {all_ones(&q->op), q->op};
     struct es_predictions_data given = {teacher[0], teacher[1]};

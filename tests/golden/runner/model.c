@@ -321,8 +321,8 @@ static void pass(struct rn_model *m, const size_t bytes[3], rn_forward_fn forwar
     ES_ASSERT(es_arena_new(&m->leaf, "leaf", bytes[0], NULL) == 0);
     ES_ASSERT(es_arena_new(&m->scratch, "scratch", bytes[1], NULL) == 0);
     ES_ASSERT(es_pool_new(&m->pool, "pool", bytes[2], NULL) == 0);
-    struct es_tape_params tp = {m->p,      m->leaf,  m->scratch, m->pool,
-                                m->record, m->train, 1,          ES_RNG_STUDENT_DROPOUT};
+    struct es_tape_params tp = {
+        m->p, m->leaf, m->scratch, m->pool, m->record, m->train, 1, ES_RNG_STUDENT_DROPOUT, NULL};
     ES_ASSERT(es_tape_new(&m->t, &tp, NULL) == 0);
     es_tape_reset(m->t, 0, 0);
     m->loss = 0;
