@@ -4,58 +4,71 @@
 #include "crnn_simd.h"
 #include "impl.h"
 
-/* Low and high halves of the products of each lane with m. */
-ES_INLINE void multiply(__m256i v, __m256i m, __m256i *low, __m256i *high) {
-    __m256i even = _mm256_mul_epu32(v, m), odd = _mm256_mul_epu32(_mm256_srli_epi64(v, 32), m);
-    *low = _mm256_mullo_epi32(v, m);
-    *high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
-}
+#define ROUNDS 10
 
-/* c[4]: counters of eight blocks, word by word; out: their words. */
-ES_INLINE void philox8(const uint32_t key[2], __m256i c[4]) {
-    __m256i m0 = _mm256_set1_epi32((int)0xD2511F53u), m1 = _mm256_set1_epi32((int)0xCD9E8D57u);
-    uint32_t k0 = key[0], k1 = key[1];
-    for (int round = 0; round < 10; round++) {
-        __m256i low0, high0, low1, high1;
-        multiply(c[0], m0, &low0, &high0);
-        multiply(c[2], m1, &low1, &high1);
-        c[0] = _mm256_xor_si256(_mm256_xor_si256(high1, c[1]), _mm256_set1_epi32((int)k0));
-        c[2] = _mm256_xor_si256(_mm256_xor_si256(high0, c[3]), _mm256_set1_epi32((int)k1));
-        c[1] = low1;
-        c[3] = low0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
+/* Ten rounds for eight blocks in two halves: a word in the low half of 64 bits (what stands in the high half is never read), so
+ * that a product leaves both its halves where the next round wants them, but for one shift. keys[round][2]. */
+ES_INLINE void philox8(const __m256i keys[ROUNDS][2], __m256i c[2][4]) {
+    __m256i m0 = _mm256_set1_epi64x(0xD2511F53), m1 = _mm256_set1_epi64x(0xCD9E8D57);
+    ES_UNROLL
+    for (int round = 0; round < ROUNDS; round++) {
+        ES_UNROLL
+        for (int h = 0; h < 2; h++) {
+            __m256i p = _mm256_mul_epu32(c[h][0], m0), q = _mm256_mul_epu32(c[h][2], m1);
+            c[h][0] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(q, 32), c[h][1]), keys[round][0]);
+            c[h][2] = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi64(p, 32), c[h][3]), keys[round][1]);
+            c[h][1] = q;
+            c[h][3] = p;
+        }
     }
 }
 
+struct masks { /* of a stream, made once */
+    __m256i keys[ROUNDS][2], word[3], threshold;
+    uint32_t block;
+};
+
+static struct masks masks_of(const struct es_rng *rng, double p) {
+    struct masks m = {.block = rng->ctr[3]};
+    uint32_t k[2] = {rng->key[0], rng->key[1]};
+    for (int round = 0; round < ROUNDS; round++) {
+        m.keys[round][0] = _mm256_set1_epi32((int)k[0]);
+        m.keys[round][1] = _mm256_set1_epi32((int)k[1]);
+        k[0] += 0x9E3779B9u;
+        k[1] += 0xBB67AE85u;
+    }
+    for (int i = 0; i < 3; i++) m.word[i] = _mm256_set1_epi32((int)rng->ctr[i]);
+    /* kept when (word >> 8) >= p 2^24: greater than the integer just below */
+    m.threshold = _mm256_set1_epi32((int)ceil(p * 0x1p24) - 1);
+    return m;
+}
+
 /* keep[q] lane l: all ones where element 8q + l of the 32 elements of blocks block .. block+7 is kept. */
-ES_INLINE void masks32(const struct es_rng *rng, uint32_t block, __m256i threshold, __m256i keep[4]) {
-    __m256i c[4];
-    for (int i = 0; i < 3; i++) c[i] = _mm256_set1_epi32((int)rng->ctr[i]);
-    c[3] = _mm256_add_epi32(_mm256_set1_epi32((int)(rng->ctr[3] + block)),
-                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-    philox8(rng->key, c);
+ES_INLINE void masks32(const struct masks *m, uint32_t block, __m256i keep[4]) {
+    __m256i c[2][4], at = _mm256_set1_epi32((int)(m->block + block));
     ES_UNROLL
-    for (int i = 0; i < 4; i++) c[i] = _mm256_cmpgt_epi32(_mm256_srli_epi32(c[i], 8), threshold);
-    /* [word][block] -> [block][word] */
-    __m256i a = _mm256_unpacklo_epi32(c[0], c[1]), b = _mm256_unpackhi_epi32(c[0], c[1]);
-    __m256i d = _mm256_unpacklo_epi32(c[2], c[3]), e = _mm256_unpackhi_epi32(c[2], c[3]);
-    __m256i p = _mm256_unpacklo_epi64(a, d), q = _mm256_unpackhi_epi64(a, d); /* blocks 0|4, 1|5 */
-    __m256i r = _mm256_unpacklo_epi64(b, e), s = _mm256_unpackhi_epi64(b, e); /* blocks 2|6, 3|7 */
-    keep[0] = _mm256_permute2x128_si256(p, q, 0x20);
-    keep[1] = _mm256_permute2x128_si256(r, s, 0x20);
-    keep[2] = _mm256_permute2x128_si256(p, q, 0x31);
-    keep[3] = _mm256_permute2x128_si256(r, s, 0x31);
+    for (int h = 0; h < 2; h++) { /* blocks 0 2 1 3: each half of the words' pairs then holds neighbours */
+        for (int i = 0; i < 3; i++) c[h][i] = m->word[i];
+        c[h][3] = _mm256_add_epi32(at, _mm256_setr_epi32(4 * h, 0, 4 * h + 2, 0, 4 * h + 1, 0, 4 * h + 3, 0));
+    }
+    philox8(m->keys, c);
+    ES_UNROLL
+    for (int h = 0; h < 2; h++) {
+        __m256i a = _mm256_blend_epi32(c[h][0], _mm256_slli_epi64(c[h][1], 32), 0xaa),
+                b = _mm256_blend_epi32(c[h][2], _mm256_slli_epi64(c[h][3], 32), 0xaa);
+        __m256i low = _mm256_unpacklo_epi64(a, b), high = _mm256_unpackhi_epi64(a, b);
+        keep[2 * h] = _mm256_cmpgt_epi32(_mm256_srli_epi32(low, 8), m->threshold);
+        keep[2 * h + 1] = _mm256_cmpgt_epi32(_mm256_srli_epi32(high, 8), m->threshold);
+    }
 }
 
 void es_k_dropout_fast(int64_t n, const struct es_rng *rng, double p, const float *x, float *y, bool add_y) {
-    /* kept when (word >> 8) >= p 2^24: greater than the integer just below */
-    __m256i threshold = _mm256_set1_epi32((int)ceil(p * 0x1p24) - 1);
+    const struct masks masks = masks_of(rng, p);
     __m256 scale = _mm256_set1_ps((float)(1.0 / (1.0 - p)));
 #pragma omp parallel for schedule(static) if (n > 1 << 15)
     for (int64_t at = 0; at < n; at += 32) {
         __m256i keep[4];
-        masks32(rng, (uint32_t)(at / 4), threshold, keep);
+        masks32(&masks, (uint32_t)(at / 4), keep);
         for (int64_t i = 0; i < 4 && at + 8 * i < n; i++) {
             int64_t from = at + 8 * i;
             __m256 v = _mm256_mul_ps(load_upto(x + from, n - from), scale);
@@ -67,11 +80,11 @@ void es_k_dropout_fast(int64_t n, const struct es_rng *rng, double p, const floa
 }
 
 void es_dropout_factors(const struct es_rng *rng, int64_t first, int64_t n, double p, float *factor) {
-    __m256i threshold = _mm256_set1_epi32((int)ceil(p * 0x1p24) - 1);
+    const struct masks masks = masks_of(rng, p);
     __m256 scale = _mm256_set1_ps((float)(1.0 / (1.0 - p)));
     for (int64_t at = 0; at < n; at += 32) {
         __m256i keep[4];
-        masks32(rng, (uint32_t)((first + at) / 4), threshold, keep);
+        masks32(&masks, (uint32_t)((first + at) / 4), keep);
         for (int64_t i = 0; i < 4 && at + 8 * i < n; i++)
             store_upto(factor + at + 8 * i, n - at - 8 * i,
                        _mm256_and_ps(scale, _mm256_castsi256_ps(keep[i])));
