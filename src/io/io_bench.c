@@ -115,15 +115,17 @@ static int failed(const char *path, const char *what, struct es_err *err) {
     return es_err_set(err, ES_EIO, "bench io: %s: %s: %s", path, what, strerror(errno));
 }
 
-/* ---- a plain file: every rank its part, in large pieces */
+/* ---- a plain file: every rank its part, in large pieces; what is written comes from memory as far as that of a checkpoint does */
 static int plain(struct bench *b, bool write, struct es_err *err) {
     const char *path = b->path[PLAIN];
     int fd = open(path, write ? O_WRONLY | O_CREAT : O_RDONLY, 0666), rc = 0;
     if (fd < 0) return failed(path, "cannot open", err);
     int64_t at = share_lo(b, b->plain_bytes, b->rank), end = share_lo(b, b->plain_bytes, b->rank + 1);
+    const int64_t n_pieces = floats_of_checkpoint(b) * (int64_t)sizeof(float) / PIECE;
     while (at < end && rc == 0) {
         size_t want = (size_t)(end - at < PIECE ? end - at : PIECE);
-        ssize_t n = write ? pwrite(fd, b->noise, want, (off_t)at) : pread(fd, b->noise, want, (off_t)at);
+        const char *from = n_pieces < 1 ? b->noise : (const char *)b->values + at / PIECE % n_pieces * PIECE;
+        ssize_t n = write ? pwrite(fd, from, want, (off_t)at) : pread(fd, b->noise, want, (off_t)at);
         if (n <= 0) rc = failed(path, write ? "cannot write" : "cannot read", err);
         at += n;
     }
