@@ -41,7 +41,7 @@ uint64_t ckpt_sum_all(const struct es_comm *comm, uint64_t mine,
 int ckpt_describe_all(struct es_h5 **f, const struct es_comm *comm, const char *path,
                       const struct es_ckpt_state *s, const struct ckpt_plan *plan,
                       const struct es_ckpt_meta *meta, const char *config, struct es_err *err);
-void ckpt_put_digests_all(struct es_h5 *f, const struct es_ckpt_state *s, const uint64_t *digest);
-int ckpt_complete_all(struct es_h5 **f, const char *keep, struct es_err *err);
+int ckpt_complete_all(struct es_h5 **f, const struct es_ckpt_state *s, const uint64_t *digest,
+                      const char *keep, struct es_err *err);
 
 #endif
