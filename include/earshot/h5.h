@@ -167,6 +167,8 @@ void es_h5_fail(struct es_h5 *f, const struct es_err *why);
 int es_h5_status_all(struct es_h5 *f, struct es_err *err);
 /* Flushes to the disk (fsync) and agrees. */
 int es_h5_flush_all(struct es_h5 *f, struct es_err *err);
+/* Asks the system to write out what this node wrote so far, and does not wait. Local. */
+void es_h5_start_sync(const struct es_h5 *f);
 /* All data on disk; digest (may be NULL) of all data sets, computed by all ranks. */
 int es_h5_seal_all(struct es_h5 *f, uint64_t *digest, struct es_err *err);
 /* keep (may be NULL): the file that stood at path until now stays reachable under this name. */

@@ -12,20 +12,6 @@
 
 #include "ckpt_impl.h"
 
-uint64_t ckpt_digest_words(const void *data, int64_t first, int64_t n) {
-    const char *bytes = data;
-    uint64_t sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t word;
-        memcpy(&word, bytes + 4 * i, 4);
-        uint64_t z = (uint64_t)(first + i) * 0x9E3779B97F4A7C15u + word; /* splitmix64's finisher */
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-        sum += z ^ (z >> 31);
-    }
-    return sum;
-}
-
 int64_t ckpt_elements(const struct es_ckpt_array *a) {
     int64_t n = 1;
     for (int i = 0; i < a->ndim; i++) n *= a->dim[i];
@@ -195,7 +181,7 @@ static void put_digests(struct es_h5 *f, const char *group, const struct es_ckpt
     }
 }
 
-void ckpt_put_digests_all(struct es_h5 *f, const struct es_ckpt_state *s, const uint64_t *digest) {
+static void put_all_digests(struct es_h5 *f, const struct es_ckpt_state *s, const uint64_t *digest) {
     put_digests(f, "/student", s->student, s->n_student, digest);
     put_digests(f, "/teacher", s->teacher, s->n_teacher, digest + s->n_student);
     es_h5_attr_u64_all(f, "/adam/m", "digest", digest[s->n_student + s->n_teacher]);
@@ -250,8 +236,10 @@ done:
     return rc;
 }
 
-int ckpt_complete_all(struct es_h5 **f, const char *keep, struct es_err *err) {
+int ckpt_complete_all(struct es_h5 **f, const struct es_ckpt_state *s, const uint64_t *digest,
+                      const char *keep, struct es_err *err) {
     ES_TRY(es_h5_seal_all(*f, NULL, err)); /* every rank has written, the disk has it */
+    put_all_digests(*f, s, digest);
     es_h5_attr_i64_all(*f, "/meta", "complete", 1);
     return es_h5_commit_all(f, keep, err);
 }
@@ -271,20 +259,20 @@ int es_ckpt_save_all(const struct es_comm *comm, const char *path, const char *k
     if (!digest || !scratch) rc = -ES_EIO;
     ES_GO(es_err_agree_all(comm, rc, err));
     ES_GO(ckpt_describe_all(&f, comm, path, s, &plan, meta, config, err));
+    ES_GO(es_h5_share_all(f, err));
+    write_arrays(f, comm, "/student", s->student, s->n_student);
+    write_arrays(f, comm, "/teacher", s->teacher, s->n_teacher);
+    write_moment(f, comm, s, &plan, false);
+    write_moment(f, comm, s, &plan, true);
+    es_h5_start_sync(f); /* the disk writes while the ranks digest */
     array_digests(comm, s->student, s->n_student, scratch);
     memcpy(digest, scratch, (size_t)s->n_student * sizeof *digest);
     array_digests(comm, s->teacher, s->n_teacher, scratch);
     memcpy(digest + s->n_student, scratch, (size_t)s->n_teacher * sizeof *digest);
     for (int second = 0; second < 2; second++)
         digest[n_arrays + second] = moment_digest_all(comm, s, &plan, second, scratch);
-    ckpt_put_digests_all(f, s, digest);
-    ES_GO(es_h5_share_all(f, err));
-    write_arrays(f, comm, "/student", s->student, s->n_student);
-    write_arrays(f, comm, "/teacher", s->teacher, s->n_teacher);
-    write_moment(f, comm, s, &plan, false);
-    write_moment(f, comm, s, &plan, true);
     es_fault_here("checkpoint");
-    rc = ckpt_complete_all(&f, keep, err);
+    rc = ckpt_complete_all(&f, s, digest, keep, err);
 done:
     es_h5_close_all(&f);
     ckpt_plan_free(&plan);

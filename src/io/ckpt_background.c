@@ -294,8 +294,7 @@ int es_ckpt_finish_all(struct es_ckpt_writer *w, double *write_s, struct es_err 
     if (write_s) *write_s = (double)es_comm_max_all(w->comm, (int64_t)(w->write_s * 1e6)) * 1e-6;
     ES_GO(es_err_agree_all(w->comm, rc, err));
     sum_digests_all(w, all);
-    ckpt_put_digests_all(w->file, &w->state, w->digest);
-    rc = ckpt_complete_all(&w->file, w->keep, err);
+    rc = ckpt_complete_all(&w->file, &w->state, w->digest, w->keep, err);
 done:
     es_free(&all);
     es_h5_close_all(&w->file);

@@ -36,12 +36,12 @@ int64_t ckpt_elements(const struct es_ckpt_array *a);
 uint64_t ckpt_sum_all(const struct es_comm *comm, uint64_t mine,
                       uint64_t *all); /* all: scratch, one value a rank */
 
-/* A new file at path, all data sets without content; then the digests (students', teachers', m's, v's); then, when all is on
- * the disk, complete = 1 and the final name. After an error close *f. */
+/* A new file at path, all data sets without content; then, when all is on the disk, the digests (students', teachers', m's, v's),
+ * complete = 1 and the final name. After an error close *f. */
 int ckpt_describe_all(struct es_h5 **f, const struct es_comm *comm, const char *path,
                       const struct es_ckpt_state *s, const struct ckpt_plan *plan,
                       const struct es_ckpt_meta *meta, const char *config, struct es_err *err);
-void ckpt_put_digests_all(struct es_h5 *f, const struct es_ckpt_state *s, const uint64_t *digest);
-int ckpt_complete_all(struct es_h5 **f, const char *keep, struct es_err *err);
+int ckpt_complete_all(struct es_h5 **f, const struct es_ckpt_state *s, const uint64_t *digest,
+                      const char *keep, struct es_err *err);
 
 #endif

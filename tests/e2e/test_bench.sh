@@ -74,7 +74,7 @@ elif name == "reduce":
         positive(r, "seconds bytes_per_s")
 elif name == "io":
     ops = [a + b for a in ("plain", "store", "checkpoint", "predictions") for b in ("_write", "_read")]
-    ops.insert(5, "checkpoint_held")
+    ops.insert(4, "checkpoint_held")
     assert [r["op"] for r in rows] == [o for o in ops if "only" not in kind or o[:5] in ("plain", "check")]
     for r in rows:
         positive(r, "seconds bytes_per_s of_plain")

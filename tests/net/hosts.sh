@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Hosts of their own on this machine: network namespaces with an address and a name each, joined by a bridge. For tests only.
-# usage: D=STATE-FOLDER [N=4] tests/net/hosts.sh up|down|probe
+# usage: D=STATE-FOLDER [N=4] tests/net/hosts.sh up|down|probe|rate RATE
 # Host i is the namespace es$NET-i with the address 10.$NET.0.i; $D/hosts is a hostfile, $D/rsh the agent that starts a command there;
 # $D/link-i holds the name of its link on this side (ip link set ... down: the host is cut off). probe: 0, or 77 and the reason.
+# rate 1gbit: what each host sends and receives passes at that rate (a token bucket); rate none: as fast as it goes.
 set -uo pipefail
 D=${D:?the state folder} N=${N:-4}
 
@@ -50,6 +51,18 @@ AGENT
     chmod +x "$D/rsh"
 }
 
+rate() {
+    local net i
+    net=$(cat "$D/net")
+    for i in $(seq "$N"); do
+        tc qdisc del dev "es$net.$i" root 2>/dev/null
+        tc -n "es$net-$i" qdisc del dev eth0 root 2>/dev/null
+        [ "$1" = none ] && continue
+        tc qdisc add dev "es$net.$i" root tbf rate "$1" burst 128kb latency 50ms || return 1
+        tc -n "es$net-$i" qdisc add dev eth0 root tbf rate "$1" burst 128kb latency 50ms || return 1
+    done
+}
+
 down() {
     local net i
     net=$(cat "$D/net" 2>/dev/null) || return 0
@@ -63,5 +76,6 @@ down() {
 
 case ${1-} in
 up | down | probe) "$1" ;;
-*) echo "usage: D=STATE-FOLDER [N=4] $0 up|down|probe" >&2; exit 64 ;;
+rate) rate "${2:?a rate, or none}" ;;
+*) echo "usage: D=STATE-FOLDER [N=4] $0 up|down|probe|rate RATE" >&2; exit 64 ;;
 esac

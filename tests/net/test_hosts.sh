@@ -1,7 +1,7 @@
 #!/bin/bash
 # LABEL net TIMEOUT 400
 # Ranks on hosts of their own (network namespaces, TCP between them): the same digest as on this machine alone; with delay, where the
-# kernel has netem; a host that is cut off ends the job by itself within 60 s, and it resumes on the others with equal digest.
+# kernel has netem; at 1 Gbit/s, where it has token buckets; a host that is cut off ends the job by itself within 60 s, and it resumes on the others with equal digest.
 # shellcheck disable=SC2015  # fail has no failure of its own
 D=${TMPDIR:-/tmp}/earshot-net.$$ N=4
 export D N
@@ -45,6 +45,27 @@ if tc qdisc add dev "$link" root netem delay 5ms 2>/dev/null; then
 else
     echo "this kernel has no netem: delay is not tested"
 fi
+
+echo "== 1 Gbit/s"
+if bash "$EARSHOT_SOURCE/tests/net/hosts.sh" rate 1gbit 2>/dev/null; then
+    far 4 "${run[@]}" --set run.dir=runs/gigabit
+    [ $code = 0 ] || fail "1 Gbit/s: code $code"
+    same_runs runs/calm runs/gigabit
+    # 2 ranks send half the vector each, there and back: no faster than the link, all three algorithms
+    far 2 bench reduce --bytes 50000000 --repeats 3 --json reduce.jsonl
+    [ $code = 0 ] && "$python" - <<'PY' || fail "bench reduce at 1 Gbit/s: code $code"
+import json
+for r in map(json.loads, open("reduce.jsonl")):
+    share = r["bytes"] / r["seconds"] / 125e6
+    print(f"{r['algorithm']}: {r['seconds']:.3f} s, {share:.2f} of the link")
+    assert share < 1.02, "faster than the link"
+PY
+    bash "$EARSHOT_SOURCE/tests/net/hosts.sh" rate none
+else
+    echo "this kernel has no token bucket: 1 Gbit/s is not tested"
+fi
+
+echo "== a narrow link"
 if tc qdisc add dev "$link" root tbf rate 20mbit burst 64kb latency 100ms 2>/dev/null; then
     far 2 "${run[@]}" --set run.dir=runs/narrow
     [ $code = 0 ] || fail "narrow link: code $code"
