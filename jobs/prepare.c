@@ -129,6 +129,7 @@ static void fill(struct es_prepare_params *p, const struct es_run *run, const st
     p->min_share = es_config_double(cfg, "prepare.min_share");
     p->threads = es_run_threads(run);
     p->max_local_samples = es_config_i64(cfg, "dsp.max_local_samples");
+    p->response = es_config_string(cfg, "prepare.response");
     if (!es_config_is(cfg, "prepare.corpus", "as-strong")) return;
     p->mids = path_of(cfg, "", "mids", path[0]);
     p->classes = path_of(cfg, "", "classes", path[1]);

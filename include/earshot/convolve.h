@@ -23,6 +23,7 @@ struct es_convolve;
 /* Signals of n_x samples, filters of 1..max_h. Errors: memory (ES_EIO). */
 int es_convolve_new(struct es_convolve **c, int64_t n_x, int64_t max_h, struct es_err *err);
 void es_convolve_free(struct es_convolve **c);
+int64_t es_convolve_signal(const struct es_convolve *c); /* n_x */
 size_t es_convolve_scratch(const struct es_convolve *c); /* floats, 64-byte aligned (es_alloc) */
 
 /* y[i] = sum over k of h[k] x[i + offset - k], i = 0..n_x-1, x = 0 outside. x, y [n_x] (y may be x), h [n_h]; offset in 0..n_h-1. */

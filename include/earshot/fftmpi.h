@@ -4,9 +4,9 @@
  * the whole; per rank about 48 bytes a sample of its share are in use.
  *
  *     es_fftmpi_resample_all(&y, comm, n, 44100, 16000, read, ctx, err)
- *     es_fftmpi_convolve_all(&z, comm, y.total, es_spread_read.., h, n_h, offset, err)      see es_spread_reader
- *     es_spread_collect_all(&z, comm, first, count, root, part)                             pieces to whoever writes them
- *     es_spread_free(&z)
+ *     es_fftmpi_convolve_all(&y, comm, h, n_h, offset, err)                                 in place
+ *     es_spread_collect_all(&y, comm, first, count, root, part)                             pieces to whoever writes them
+ *     es_spread_free(&y)
  *
  * Resampling: N in samples (the signal and at least a second of silence) with N rate_out / rate_in whole and both lengths products
  * of small primes; the spectrum is cut at the lower of the two Nyquist frequencies (half of that bin), or filled with zeros, and
@@ -31,6 +31,9 @@ void es_spread_free(struct es_spread *s);
 /* Samples first .. first+n-1 of the input to x. Rank-local. */
 typedef int (*es_part_fn)(void *ctx, int64_t first, int64_t n, double *x, struct es_err *err);
 
+/* The signal as it is. */
+int es_spread_read_all(struct es_spread *s, const struct es_comm *c, int64_t n, es_part_fn read, void *ctx,
+                       struct es_err *err);
 /* n samples at rate_in_hz -> es_resample_length samples at rate_out_hz. */
 int es_fftmpi_resample_all(struct es_spread *y, const struct es_comm *c, int64_t n, int rate_in_hz,
                            int rate_out_hz, es_part_fn read, void *ctx, struct es_err *err);

@@ -80,7 +80,9 @@ struct es_prepare_params {
         *exclude_out; /* folder that exists: <set>_exclude.tsv of what overlap_exclude left out; NULL: none */
     bool float32_times; /* QUIRK: AudioSet times pass through float32, as in PretrainedSED's data set */
     int threads;        /* that decode, of each rank */
-    int64_t max_local_samples; /* longer recordings are resampled by all ranks together (fftmpi.h) */
+    int64_t
+        max_local_samples; /* longer recordings are resampled and convolved by all ranks together (fftmpi.h) */
+    const char *response; /* impulse response that all audio goes through, or a folder; NULL or empty: none */
 };
 void es_prepare_params_default(
     struct es_prepare_params *p); /* 0.9, 0.9, 42, true, not strict, 0.5, true, 1 thread */

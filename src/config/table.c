@@ -376,7 +376,8 @@ static const struct es_config_key table[] = {
         "[3, 9, 9, 5, 5, 5, 9, 7, 11, 9, 7, 3, 9, 13, 7, 1, 13, 3, 13, 7, 5, 5, 1, 13, 17, 13, 15]",
         "median filter of each of the 27 classes", .range = "1..156", .count = 27, .unit = "frames"),
     ROW(INT, "dsp.max_local_samples", "100000000",
-        "longer recordings are resampled by all ranks together in prepare (38 minutes at 44.1 kHz)",
+        "longer recordings are resampled and convolved by all ranks together in prepare (38 minutes at 44.1 "
+        "kHz)",
         .range = "1000..1000000000000", .unit = "samples", OUTSIDE),
     ROW(INT, "linalg.local_max", "4096", "largest system solved by LAPACK on one rank; above: ScaLAPACK",
         .range = "1..1000000"),
@@ -454,6 +455,13 @@ static const struct es_config_key table[] = {
         "sample rate that every audio file must have; 0: 16000 in folders called ..._16k, any elsewhere",
         .range = "0..384000", .unit = "Hz"),
     ROW(INT, "prepare.channels", "0", "channels that every audio file must have; 0: any", .range = "0..64"),
+    ROW(PATH, "prepare.response", "",
+        "impulse response of a device (an audio file of at most 10 s; a folder: each recording gets one, by "
+        "its "
+        "name): the store holds the corpus as that device would have recorded it; its largest sample is time "
+        "0, "
+        "so labels stay where they are; empty: none",
+        ANY),
     ROW(BOOL, "prepare.overlap_exclude", "true",
         "leave out training clips that are also in an evaluation set, weak and unlabelled ones also if "
         "strongly labelled: by file "

@@ -12,7 +12,6 @@
 #include "dataset_impl.h"
 
 #define MAX_EVENTS 512
-#define DIR_DEPTH 8 /* levels of folders with impulse responses */
 
 static int set_of(const struct es_dataset *d, enum es_subset subset, int split) {
     if (split != 0) return -1;
@@ -80,45 +79,20 @@ static int list_clips(struct es_dataset *d, struct es_err *err) {
     return 0;
 }
 
-/* One file: mixed down to mono, resampled as the public code does. */
-static int load_response(struct response *h, const char *path, struct es_err *err) {
-    struct es_audio_info info;
-    float *x = NULL;
-    int64_t n;
-    ES_TRY(es_audio_read(path, 0, -1, &x, &n, &info, err));
-    int rc = es_resample_kaiser(x, n, info.rate_hz, ES_STORE_RATE_HZ, &h->x, &h->n, err);
-    es_free(&x);
-    return rc;
-}
-
+/* At the rate of the stores. */
 static int load_responses(struct es_dataset *d, struct es_err *err) {
-    static const char *const extensions[] = {".wav", ".flac", ".mp3", ".ogg", NULL};
-    struct es_names *files = NULL;
     int64_t longest = 0;
-    int rc = 0;
     if (d->p.n_dir == 0) return 0;
-    ES_GO(es_names_new(&files, err));
-    for (int i = 0; i < d->p.n_dir; i++) ES_GO(dataset_files(files, d->p.dir[i], extensions, DIR_DEPTH, err));
-    int64_t n = es_names_count(files);
-    if (n == 0) ES_GO(es_err_set(err, ES_EDATA, "%s: no audio files (wav, flac, mp3, ogg)", d->p.dir[0]));
-    d->response = es_alloc((size_t)n, sizeof *d->response, err);
-    if (!d->response) ES_GO(-ES_EIO);
-    for (int64_t i = 0; i < n; i++) {
-        ES_GO(load_response(&d->response[i], es_names_get(files, i), err));
-        d->n_responses++;
-        if (d->response[i].n > longest) longest = d->response[i].n;
+    int rc = responses_read(&d->response, &d->n_responses, "augment.dir_files", d->p.dir, d->p.n_dir, err);
+    for (int i = 0; rc == 0 && i < d->n_responses; i++) {
+        struct response h, *r = &d->response[i];
+        rc = response_resample(r, ES_STORE_RATE_HZ, &h, err);
+        if (rc < 0) break;
+        es_free(&r->x);
+        *r = h;
+        if (h.n > longest) longest = h.n;
     }
-done:
-    es_names_free(&files);
-    if (rc < 0) {
-        es_err_prefix(err, "augment.dir_files");
-        return rc;
-    }
-    if (longest > ES_DATASET_SAMPLES)
-        return es_err_set(err, ES_EDATA,
-                          "augment.dir_files: a response of %lld samples, want at most %d (10 s)",
-                          (long long)longest, ES_DATASET_SAMPLES);
-    return es_convolve_new(&d->convolve, ES_DATASET_SAMPLES, longest, err);
+    return rc == 0 ? es_convolve_new(&d->convolve, ES_DATASET_SAMPLES, longest, err) : rc;
 }
 
 static int open_local(struct es_dataset *d, struct es_err *err) {
@@ -183,8 +157,7 @@ void es_dataset_close(struct es_dataset **d) {
     for (int s = 0; s < (*d)->n_stores; s++) es_store_close(&(*d)->store[s]);
     for (int s = 0; s < ES_N_SETS; s++) es_free(&(*d)->clip[s]);
     es_convolve_free(&(*d)->convolve);
-    for (int i = 0; i < (*d)->n_responses; i++) es_free(&(*d)->response[i].x);
-    es_free(&(*d)->response);
+    responses_free(&(*d)->response, (*d)->n_responses);
     es_names_free(&(*d)->excluded);
     dataset_pseudo_close(*d);
     es_free(&(*d)->weight);

@@ -8,6 +8,7 @@
 #include "earshot/predictions.h"
 #include "earshot/store.h"
 #include "earshot/tsv.h"
+#include "responses.h"
 
 #define MAX_STORES 16
 #define ES_DATASET_PSEUDO 64 /* files */
@@ -17,11 +18,6 @@ struct clip {
     int64_t id;
     int file; /* of pseudo-labels, -1: none */
     int64_t row;
-};
-
-struct response { /* to an impulse, at 16 kHz */
-    float *x;
-    int64_t n;
 };
 
 struct es_dataset {
@@ -34,7 +30,7 @@ struct es_dataset {
     int n_pseudo;
     double *weight; /* of balanced drawing, or NULL */
     struct es_names *excluded;
-    struct response *response;
+    struct response *response; /* at 16 kHz */
     int n_responses;
     struct es_convolve *convolve; /* NULL: no responses */
     uint64_t digest;

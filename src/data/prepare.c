@@ -37,6 +37,7 @@ int prep_problem(struct prep *x, int rc, struct es_err *err) {
 }
 
 static void prep_fini(struct prep *x) {
+    prep_responses_close(x);
     es_free(&x->file);
     es_free(&x->mark);
     es_free(&x->event);
@@ -189,6 +190,7 @@ static int inputs(const struct prep *x, uint64_t *digest, struct es_err *err) {
     struct es_hash *h = NULL;
     ES_TRY(es_hash_new(&h, err));
     for (int64_t i = 0; i < x->n_files; i++) es_hash_update(h, &x->file[i].stamp, sizeof x->file[i].stamp);
+    prep_responses_digest(x, h);
     *digest = es_hash_value(h);
     es_hash_free(&h);
     return 0;
@@ -340,6 +342,7 @@ int es_prepare_all(const struct es_comm *comm, const struct es_prepare_params *p
     *r = (struct es_prepare_report){0};
     ES_GO(read_tables_all(&x, comm, p, err));
     ES_GO(prep_probe_all(&x, err));
+    ES_GO(es_err_agree_all(comm, prep_responses_open(&x, err), err));
     ES_GO(es_err_agree_all(comm, decide(&x, r, err), err));
     prep_log_problems(&x, 0);
     do {
@@ -379,6 +382,7 @@ int es_prepare_check_all(const struct es_comm *comm, const struct es_prepare_par
             r->set[x.file[f].source].out[ES_PREPARE_STAYS] += x.file[f].annotated;
         }
         rc = check_sets(&x, r, err);
+        if (rc == 0) rc = es_err_agree_all(comm, prep_responses_open(&x, err), err);
     }
     end_report(&x, r);
     if (!report) es_prepare_report_free(&unseen);

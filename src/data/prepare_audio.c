@@ -329,6 +329,7 @@ static int write_file(struct prep *x, int64_t file, struct es_store_writer *w, c
     if (prep_is_long(x, &x->file[file])) return 0;
     for (int64_t i = begin; i < end; i++) wanted = wanted || lacks(w, row[order[i]]);
     int rc = wanted ? decode(&x->file[file], first, mp3s, &wave, &n_wave, err) : 0;
+    if (rc == 0 && wanted && x->responses) rc = prep_respond(x, &x->file[file], &wave, n_wave, err);
     for (int64_t i = begin; rc == 0 && i < end; i++)
         if (lacks(w, row[order[i]])) rc = write_clip(x, order[i], w, row[order[i]], wave, n_wave, err);
     es_free(&wave);
@@ -358,7 +359,7 @@ static int decoding_threads(const struct prep *x, int64_t begin, int64_t end) {
     int64_t longest = 1;
     for (int64_t f = begin; f < end; f++)
         if (!prep_is_long(x, &x->file[f]) && x->file[f].n_samples > longest) longest = x->file[f].n_samples;
-    int64_t fit = WAVE_BYTES / (longest * (int64_t)sizeof(float));
+    int64_t fit = WAVE_BYTES / (longest * (x->responses ? 2 : 1) * (int64_t)sizeof(float));
     return fit < 1 ? 1 : fit < x->p->threads ? (int)fit : x->p->threads;
 }
 

@@ -47,6 +47,8 @@ struct prep_mark { /* weak label */
     int label;
 };
 
+struct prep_responses;
+
 struct prep {
     const struct es_comm *comm;
     const struct es_prepare_params *p;
@@ -64,6 +66,7 @@ struct prep {
     struct prep_event *event;
     struct prep_mark *mark;
     struct prep_file *file;
+    struct prep_responses *responses; /* NULL: none wanted */
 };
 
 const char *prep_name(const struct prep *x, int source);
@@ -85,6 +88,17 @@ int prep_add_event(struct prep *x, int64_t clip, const struct es_event *e, struc
 /* A copy that lives as long as x; and the same without the extension of an audio file. */
 const char *prep_own(struct prep *x, const char *text, struct es_err *err);
 const char *prep_stem(struct prep *x, const char *filename, struct es_err *err);
+
+/* prepare_response.c: after probing. _open: rank-local. */
+struct es_hash;
+int prep_responses_open(struct prep *x, struct es_err *err);
+void prep_responses_close(struct prep *x);
+void prep_responses_digest(const struct prep *x, struct es_hash *h);
+/* A file's response at 16 kHz, and its time 0. */
+const float *prep_response_of(const struct prep *x, const struct prep_file *f, int64_t *n, int64_t *offset);
+/* A decoded file [n] through it, at the file's rate; *wave becomes another block. Thread-safe. */
+int prep_respond(const struct prep *x, const struct prep_file *f, float **wave, int64_t n,
+                 struct es_err *err);
 
 /* prepare_maestro.c: after probing, the windows and events of annotated recordings; splits by recording. */
 int prep_read_annotations(struct prep *x, struct es_err *err);

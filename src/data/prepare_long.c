@@ -1,4 +1,4 @@
-/* Recordings longer than dsp.max_local_samples: all ranks read, resample (fftmpi.h) and keep a share each; clips are collected
+/* Recordings longer than dsp.max_local_samples: all ranks read, resample, convolve (fftmpi.h) and keep a share each; clips are collected
  * piece by piece by the rank that writes them. */
 #include <limits.h>
 #include <string.h>
@@ -17,7 +17,8 @@ enum { PIECE = 1 << 20 };
 /* AudioSet's clips are short and resampled in another way. */
 bool prep_is_long(const struct prep *x, const struct prep_file *f) {
     return f->found >= 0 && f->hdf_row < 0 && f->n_samples > x->p->max_local_samples &&
-           f->rate_hz != ES_STORE_RATE_HZ && !prep_is_audioset(x->p->source[f->source].subset);
+           (f->rate_hz != ES_STORE_RATE_HZ || x->responses) &&
+           !prep_is_audioset(x->p->source[f->source].subset);
 }
 
 static int read_part(void *ctx, int64_t first, int64_t n, double *out, struct es_err *err) {
@@ -65,6 +66,25 @@ done:
     return rc;
 }
 
+/* Resampled and, if wanted, through the device; spread over the ranks. */
+static int read_file_all(const struct prep *x, const struct prep_file *f, char *path, struct es_spread *s,
+                         struct es_err *err) {
+    if (f->rate_hz == ES_STORE_RATE_HZ)
+        ES_TRY(es_spread_read_all(s, x->comm, f->n_samples, read_part, path, err));
+    else
+        ES_TRY(es_fftmpi_resample_all(s, x->comm, f->n_samples, f->rate_hz, ES_STORE_RATE_HZ, read_part, path,
+                                      err));
+    if (!x->responses) return 0;
+    int64_t n, offset;
+    const float *h = prep_response_of(x, f, &n, &offset);
+    double *response = es_alloc((size_t)n, sizeof *response, err);
+    for (int64_t i = 0; response && i < n; i++) response[i] = (double)h[i];
+    int rc = es_err_agree_all(x->comm, response ? 0 : -ES_EIO, err);
+    if (rc == 0) rc = es_fftmpi_convolve_all(s, x->comm, response, n, offset, err);
+    es_free(&response);
+    return rc;
+}
+
 static int write_file_all(struct prep *x, int64_t file, struct es_store_writer *w, const int64_t *clip,
                           int64_t n_clips, const int64_t *row, struct es_err *err) {
     const struct prep_file *f = &x->file[file];
@@ -84,8 +104,7 @@ static int write_file_all(struct prep *x, int64_t file, struct es_store_writer *
             ES_GO(es_err_agree_all(x->comm, piece ? 0 : -ES_EIO, err));
             es_log(ES_LOG_INFO, "prepare long=%s samples=%lld ranks=%d", path, (long long)f->n_samples,
                    es_comm_size(x->comm));
-            ES_GO(es_fftmpi_resample_all(&s, x->comm, f->n_samples, f->rate_hz, ES_STORE_RATE_HZ, read_part,
-                                         path, err));
+            ES_GO(read_file_all(x, f, path, &s, err));
             read = true;
         }
         ES_GO(write_clip_all(x, &x->clip[clip[i]], w, r, &s, writer, piece, err));

@@ -52,6 +52,10 @@ void es_convolve_free(struct es_convolve **c) {
     es_free(c);
 }
 
+int64_t es_convolve_signal(const struct es_convolve *c) {
+    return c->n_x;
+}
+
 size_t es_convolve_scratch(const struct es_convolve *c) {
     return 2 * (size_t)c->row;
 }

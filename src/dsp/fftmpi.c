@@ -6,6 +6,8 @@
 
 #include "earshot/mem.h"
 
+enum { PIECE = 1 << 22 }; /* samples that a reader delivers at once */
+
 struct range { /* of each rank */
     int64_t first, n;
 };
@@ -89,7 +91,6 @@ static void move_all(const struct es_comm *c, const struct range *from, const vo
 
 /* This rank's part of the input into a complex array with zeros behind the signal. Parts of a minute: the reader may need room. */
 static int fill(struct transform *t, int64_t n, es_part_fn read, void *ctx, struct es_err *err) {
-    enum { PIECE = 1 << 22 };
     const struct range mine = cut((struct range){t->first_in, t->n_in}, 0, n);
     double *x = es_alloc((size_t)(mine.n < PIECE ? mine.n : PIECE), sizeof *x, err);
     int rc = x ? 0 : -ES_EIO;
@@ -118,6 +119,22 @@ static int take(struct es_spread *s, const struct transform *t, int64_t total, d
     es_free(&s->x);
     *s = (struct es_spread){.total = total, .first = mine.first, .n = mine.n, .x = x};
     return 0;
+}
+
+int es_spread_read_all(struct es_spread *s, const struct es_comm *c, int64_t n, es_part_fn read, void *ctx,
+                       struct es_err *err) {
+    const int64_t rank = es_comm_rank(c), size = es_comm_size(c), first = n * rank / size;
+    int rc = 0;
+    *s = (struct es_spread){.total = n, .first = first, .n = n * (rank + 1) / size - first};
+    s->x = es_alloc((size_t)s->n, sizeof *s->x, err);
+    if (!s->x) rc = -ES_EIO;
+    for (int64_t at = 0; rc == 0 && at < s->n; at += PIECE) {
+        es_watchdog_kick("transform: read", at);
+        rc = read(ctx, first + at, s->n - at < PIECE ? s->n - at : PIECE, s->x + at, err);
+    }
+    rc = es_err_agree_all(c, rc, err);
+    if (rc < 0) es_spread_free(s);
+    return rc;
 }
 
 static int64_t common_divisor(int64_t a, int64_t b) {
