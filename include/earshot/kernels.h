@@ -6,8 +6,9 @@
  * picks at start-up (check runs both and is a bug when they differ by more than a bound computed from the data;
  * only check allocates).
  *
- * Determinism: the same shapes, thread count and instruction set give the same bits. OpenMP schedules are static,
- * no atomics, no reduction(+) on floats. Everything in this header but es_k_gemm goes further: the bits do not
+ * Determinism: the same shapes, thread count and instruction set give the same bits. Which thread computes a
+ * piece may vary (static schedules, or pieces handed out in turn); a sum is one thread's, in an order that the sizes fix: no atomics and no
+ * reduction(+) on floats. Everything in this header but es_k_gemm goes further: the bits do not
  * depend on the number of threads, and a row's result not on how many rows there are.
  *
  * ws is the caller's scratch of the stated number of bytes, 64-byte aligned; it holds nothing between calls. Sizes
