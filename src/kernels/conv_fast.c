@@ -1,4 +1,4 @@
-/* Convolution by tiles (crnn_simd.h). Forward and dx are one correlation: 16 output positions in a row make a
+/* Convolution by tiles (crnn_simd.h); forward and dx of 3x3 with many channels go to winograd_fast.c. Forward and dx are one correlation: 16 output positions in a row make a
  * panel; the input values that meet the taps there are gathered into [channel*tap][16], then met by the
  * packed weights. dx of a strided convolution is one correlation for each phase of the stride. dw: the gradient's 16 channels make a panel [position][16], the gathered input gives the
  * rows.
