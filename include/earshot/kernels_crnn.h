@@ -44,13 +44,11 @@ struct es_k_batchnorm {
     double eps;
     bool train; /* backward: statistics depended on x */
 };
-size_t es_k_batchnorm_ws(const struct es_k_batchnorm *s);
 
 struct es_k_gate {
     int64_t B, C, N; /* x [B,C,N] */
     bool glu;
 };
-size_t es_k_gate_ws(const struct es_k_gate *s);
 
 struct es_k_avgpool2d {
     int64_t planes, H, W; /* x [planes,H,W] */
@@ -125,6 +123,7 @@ struct es_k_loss {
 #define ES_K(op) es_k_##op##_fast
 #include "earshot/kernels_crnn_proto.h"
 #undef ES_K
+#define ES_K_STEPS
 #define ES_K(op) es_k_##op##_ref_f32
 #include "earshot/kernels_crnn_proto.h"
 #undef ES_K
@@ -134,5 +133,6 @@ struct es_k_loss {
 #include "earshot/kernels_crnn_proto.h"
 #undef ES_K
 #undef ES_R
+#undef ES_K_STEPS
 
 #endif

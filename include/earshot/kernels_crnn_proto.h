@@ -13,38 +13,13 @@ void ES_K(conv2d_dx)(const struct es_k_conv2d *s, const ES_R *w, const ES_R *dy,
 void ES_K(conv2d_dw)(const struct es_k_conv2d *s, const ES_R *x, const ES_R *dy, ES_R *dw, bool add_dw,
                      ES_R *db, bool add_db, void *ws);
 
-/* y = (x - mean) rstd w + b with mean and biased variance over (B,N) per channel, rstd = 1/sqrt(var + eps);
- * sums in double, clip by clip. mean, rstd [C] out, for backward; unbiased [C] out: variance times n/(n-1), n
- * = B N > 1. */
-void ES_K(batchnorm_train)(const struct es_k_batchnorm *s, const ES_R *x, const ES_R *w, const ES_R *b,
-                           ES_R *y, ES_R *mean, ES_R *rstd, ES_R *unbiased, void *ws);
-/* The same with running statistics, which are copied into mean and rstd for backward. */
-void ES_K(batchnorm_eval)(const struct es_k_batchnorm *s, const ES_R *x, const ES_R *w, const ES_R *b,
-                          const ES_R *running_mean, const ES_R *running_var, ES_R *y, ES_R *mean, ES_R *rstd);
-/* With u = (x - mean) rstd: db = sum dy, dw = sum dy u; dx = w rstd (dy - db/n - u dw/n) in training, w rstd
- * dy otherwise. */
-void ES_K(batchnorm_bwd)(const struct es_k_batchnorm *s, const ES_R *x, const ES_R *w, const ES_R *mean,
-                         const ES_R *rstd, const ES_R *dy, ES_R *dx, bool add_dx, ES_R *dw, bool add_dw,
-                         ES_R *db, bool add_db, void *ws);
-
-/* l = W x + b over channels at each position; cg: y = x sigmoid(l), glu: y = l sigmoid(x). w [C,C], b [C].
- * keep [B,C,N] out or NULL: sigmoid(l) (cg) or l (glu), all that backward needs besides x. */
-void ES_K(gate_fwd)(const struct es_k_gate *s, const ES_R *x, const ES_R *w, const ES_R *b, ES_R *y,
-                    ES_R *keep, void *ws);
-void ES_K(gate_bwd)(const struct es_k_gate *s, const ES_R *x, const ES_R *w, const ES_R *keep, const ES_R *dy,
-                    ES_R *dx, bool add_dx, ES_R *dw, bool add_dw, ES_R *db, bool add_db, void *ws);
-
 /* Forward and backward alike: y[i] = x[i] / (1-p) where element i is kept, else 0; 0 <= p < 1. Element i
  * belongs to word i%4 of the stream's block i/4 and is kept when (word >> 8) 2^-24 >= p. *rng must be fresh
  * (no word read). */
 void ES_K(dropout)(int64_t n, const struct es_rng *rng, double p, const ES_R *x, ES_R *y, bool add_y);
 
-/* Mean over windows. */
-void ES_K(avgpool2d_fwd)(const struct es_k_avgpool2d *s, const ES_R *x, ES_R *y);
-void ES_K(avgpool2d_bwd)(const struct es_k_avgpool2d *s, const ES_R *dy, ES_R *dx, bool add_dx);
-
-/* The four above in a row: batch normalisation, gate, dropout, pooling. x [B,C,H,W] -> y [B,C,H/kh,W/kw]. w: weight and bias of
- * the normalisation, of the gate. mean, rstd, unbiased [C] and keep [B,C,H,W] (or NULL) out, as there; without train the
+/* Batch normalisation, gate, dropout and average pooling in a row, see ES_K_STEPS. x [B,C,H,W] -> y [B,C,H/kh,W/kw]. w: weight and bias of
+ * the normalisation, of the gate. mean, rstd, unbiased [C] and keep [B,C,H,W] (or NULL) out; without train the
  * statistics are running[2]: mean and variance. Rows that no window holds may stay unwritten in keep. ws: es_k_tail_ws, the
  * references want es_k_tail_ref_values values. */
 void ES_K(tail_fwd)(const struct es_k_tail *s, const ES_R *x, const ES_R *const w[4],
@@ -97,5 +72,32 @@ void ES_K(loss_fwd)(const struct es_k_loss *s, const ES_R *p, const ES_R *target
 /* dp = g times the gradient of an element; columns left out get 0. */
 void ES_K(loss_bwd)(const struct es_k_loss *s, const ES_R *p, const ES_R *target, double g, ES_R *dp,
                     bool add_dp);
+
+#ifdef ES_K_STEPS /* references only: what tail_fwd and tail_bwd are made of */
+/* y = (x - mean) rstd w + b with mean and biased variance over (B,N) per channel, rstd = 1/sqrt(var + eps);
+ * sums in double, clip by clip. mean, rstd [C] out, for backward; unbiased [C] out: variance times n/(n-1), n
+ * = B N > 1. */
+void ES_K(batchnorm_train)(const struct es_k_batchnorm *s, const ES_R *x, const ES_R *w, const ES_R *b,
+                           ES_R *y, ES_R *mean, ES_R *rstd, ES_R *unbiased, void *ws);
+/* The same with running statistics, which are copied into mean and rstd for backward. */
+void ES_K(batchnorm_eval)(const struct es_k_batchnorm *s, const ES_R *x, const ES_R *w, const ES_R *b,
+                          const ES_R *running_mean, const ES_R *running_var, ES_R *y, ES_R *mean, ES_R *rstd);
+/* With u = (x - mean) rstd: db = sum dy, dw = sum dy u; dx = w rstd (dy - db/n - u dw/n) in training, w rstd
+ * dy otherwise. */
+void ES_K(batchnorm_bwd)(const struct es_k_batchnorm *s, const ES_R *x, const ES_R *w, const ES_R *mean,
+                         const ES_R *rstd, const ES_R *dy, ES_R *dx, bool add_dx, ES_R *dw, bool add_dw,
+                         ES_R *db, bool add_db, void *ws);
+
+/* l = W x + b over channels at each position; cg: y = x sigmoid(l), glu: y = l sigmoid(x). w [C,C], b [C].
+ * keep [B,C,N] out or NULL: sigmoid(l) (cg) or l (glu), all that backward needs besides x. */
+void ES_K(gate_fwd)(const struct es_k_gate *s, const ES_R *x, const ES_R *w, const ES_R *b, ES_R *y,
+                    ES_R *keep, void *ws);
+void ES_K(gate_bwd)(const struct es_k_gate *s, const ES_R *x, const ES_R *w, const ES_R *keep, const ES_R *dy,
+                    ES_R *dx, bool add_dx, ES_R *dw, bool add_dw, ES_R *db, bool add_db, void *ws);
+
+/* Mean over windows. */
+void ES_K(avgpool2d_fwd)(const struct es_k_avgpool2d *s, const ES_R *x, ES_R *y);
+void ES_K(avgpool2d_bwd)(const struct es_k_avgpool2d *s, const ES_R *dy, ES_R *dx, bool add_dx);
+#endif
 
 #endif

@@ -77,17 +77,12 @@ struct es_tensor *es_op_conv2d(struct es_tape *t, struct es_tensor *x, struct es
 /* Output size (H + 2 pad - kh) / stride + 1, rounded down; b may be NULL. */
 struct es_tensor *es_op_conv2d_strided(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
                                        struct es_tensor *b, int stride, int pad);
-/* Training tape: batch statistics over (B,H,W), biased for the output, and the pair (mean, unbiased variance)
- * added to the tape's statistics; otherwise running statistics. mean_param, var_param index the parameter
- * table. */
-struct es_tensor *es_op_batchnorm2d(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
-                                    struct es_tensor *b, int mean_param, int var_param, double eps);
-/* y = x * sigmoid(W x + b) over channels at each (h,w) ("cg"); glu: y = (W x + b) * sigmoid(x). x [B,C,H,W],
- * w [C,C], b [C] */
-struct es_tensor *es_op_gate(struct es_tape *t, struct es_tensor *x, struct es_tensor *w, struct es_tensor *b,
-                             bool glu);
-/* The two above, dropout and average pooling in one operation: what a block of the CNN has behind its convolution, whose output x
- * must have no other reader. w: weight and bias of the normalisation, then of the gate. */
+/* What a block of the CNN has behind its convolution, in one operation; x [B,C,H,W] must have no other reader.
+ * Batch normalisation: training tape: batch statistics over (B,H,W), biased for the output, and the pair (mean, unbiased variance)
+ * added to the tape's statistics; otherwise running statistics; mean_param, var_param index the parameter table.
+ * Gate: y = x * sigmoid(W x + b) over channels at each (h,w) ("cg"); glu: y = (W x + b) * sigmoid(x); W [C,C], b [C].
+ * Dropout as es_op_dropout, average pooling with kernel = stride = (pool_h,pool_w), floor. w: weight and bias of the
+ * normalisation, then of the gate. */
 struct es_cnn_tail {
     struct es_tensor *w[4];
     int mean_param, var_param;
@@ -99,8 +94,6 @@ struct es_tensor *es_op_cnn_tail(struct es_tape *t, struct es_tensor *x, const s
 /* Element-wise with probability p, kept values times 1/(1-p); identity (same tensor) when not training or p =
  * 0. The mask is drawn again in backward, never stored. */
 struct es_tensor *es_op_dropout(struct es_tape *t, struct es_tensor *x, double p);
-/* kernel = stride = (kh,kw), floor. */
-struct es_tensor *es_op_avgpool2d(struct es_tape *t, struct es_tensor *x, int kh, int kw);
 /* [B,C,T,1] -> [B,T,C] */
 struct es_tensor *es_op_channels_last(struct es_tape *t, struct es_tensor *x);
 /* Adaptive average pooling over time: out[i] = mean of x[floor(iT/n)] .. x[ceil((i+1)T/n)-1]. x [B,T,D] ->

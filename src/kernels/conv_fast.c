@@ -1,4 +1,4 @@
-/* Convolution by tiles (crnn_simd.h). Forward and dx are one correlation: 16 output positions in a row make a
+/* Convolution by tiles (crnn_simd.h); forward and dx of 3x3 with many channels go to winograd_fast.c. Forward and dx are one correlation: 16 output positions in a row make a
  * panel; the input values that meet the taps there are gathered into [channel*tap][16], then met by the
  * packed weights. dx of a strided convolution is one correlation for each phase of the stride. dw: the gradient's 16 channels make a panel [position][16], the gathered input gives the
  * rows.
@@ -197,16 +197,32 @@ static size_t dx_ws(const struct shape *s) {
     return correlate_ws(&t) + (size_t)(s->O * s->C * taps(&t)) + (s->step_h * s->step_w > 1 ? phase + 16 : 0);
 }
 
+/* Where it fits, forward and dx go another way. */
+static bool winograd_of(const struct es_k_conv2d *s, bool dx, bool add, struct es_winograd *out) {
+    *out = (struct es_winograd){s->B, dx ? s->O : s->C, s->H, s->W, dx ? s->C : s->O, dx, add};
+    return s->kh == 3 && s->kw == 3 && s->pad_h == 1 && s->pad_w == 1 && s->stride_h == 1 &&
+           s->stride_w == 1 && es_winograd_fits(out);
+}
+
 size_t es_k_conv2d_ws(const struct es_k_conv2d *conv) {
     struct shape s = shape_of(conv);
+    struct es_winograd wino;
     size_t n = correlate_ws(&s), m = dx_ws(&s), d = dw_ws(&s);
     n = n > m ? n : m;
-    return (n > d ? n : d) * sizeof(float);
+    n = (n > d ? n : d) * sizeof(float);
+    for (int dx = 0; dx < 2; dx++)
+        if (winograd_of(conv, dx, false, &wino) && es_winograd_ws(&wino) > n) n = es_winograd_ws(&wino);
+    return n;
 }
 
 void es_k_conv2d_fwd_fast(const struct es_k_conv2d *conv, const float *x, const float *w, const float *b,
                           float *y, void *ws) {
     struct shape s = shape_of(conv);
+    struct es_winograd wino;
+    if (winograd_of(conv, false, false, &wino)) {
+        es_winograd(&wino, x, w, b, y, ws);
+        return;
+    }
     int64_t K = s.C * taps(&s);
     float *a = ws, *panels = a + round_up(s.O * K, 16);
     tile_pack_rows(s.O, K, w, K, 1, a);
@@ -254,6 +270,11 @@ static void dx_phase(const struct shape *s, int64_t p, int64_t q, const float *w
 void es_k_conv2d_dx_fast(const struct es_k_conv2d *conv, const float *w, const float *dy, float *dx,
                          bool add_dx, void *ws) {
     struct shape s = shape_of(conv);
+    struct es_winograd wino;
+    if (winograd_of(conv, true, add_dx, &wino)) {
+        es_winograd(&wino, dy, w, NULL, dx, ws);
+        return;
+    }
     for (int64_t p = 0; p < least(s.step_h, s.H); p++)
         for (int64_t q = 0; q < least(s.step_w, s.W); q++) dx_phase(&s, p, q, w, dy, dx, add_dx, ws);
 }

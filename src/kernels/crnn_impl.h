@@ -24,6 +24,16 @@ void es_k_check_swap(struct es_k_check *c); /* between fast and reference */
 void es_k_check_end(struct es_k_check *c, const struct es_k_out *out,
                     const char *kernel); /* compares; leaves fast results */
 
+/* A 3x3 correlation of stride 1 and padding 1, [B,C,H,W] -> [B,O,H,W]; turned: w is [C,O,3,3], turned around (gradients). */
+struct es_winograd {
+    int64_t B, C, H, W, O;
+    bool turned, add;
+};
+bool es_winograd_fits(const struct es_winograd *s);
+size_t es_winograd_ws(const struct es_winograd *s);
+void es_winograd(const struct es_winograd *s, const float *x, const float *w, const float *bias, float *y,
+                 float *ws);
+
 /* Runs es_k_<op> in the mode of ES_KERNELS. outs: ES_K_OUTS({pointer, n, bound, size}, ...), evaluated in
  * check mode only, before the call (pointers) and after it (bounds). */
 #define ES_K_OUTS(...)                                                                                       \

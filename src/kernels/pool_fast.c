@@ -1,73 +1,9 @@
-/* Pooling, layout, resampling over time and log-mel scaling; planes, clips or frames are shared among
+/* Layout, resampling over time and log-mel scaling; planes, clips or frames are shared among
  * threads. */
 #include <string.h>
 
 #include "crnn_impl.h"
 #include "crnn_simd.h"
-
-/* One output row of n from kh rows of stride W; kh, kw constants in the common cases. */
-ES_INLINE void pool_row(int64_t kh, int64_t kw, int64_t W, int64_t n, float scale, const float *x, float *y) {
-#pragma omp simd
-    for (int64_t v = 0; v < n; v++) {
-        float sum = 0.0f;
-        for (int64_t i = 0; i < kh; i++)
-            for (int64_t j = 0; j < kw; j++) sum += x[i * W + v * kw + j];
-        y[v] = sum * scale;
-    }
-}
-
-void es_k_avgpool2d_fwd_fast(const struct es_k_avgpool2d *s, const float *x, float *y) {
-    int64_t oh = s->H / s->kh, ow = s->W / s->kw, kh = s->kh, kw = s->kw, W = s->W;
-    float scale = 1.0f / (float)(kh * kw);
-#pragma omp parallel for schedule(static) if (s->planes * s->H * W > 1 << 15)
-    for (int64_t plane = 0; plane < s->planes; plane++) {
-        const float *from = x + plane * s->H * W;
-        float *to = y + plane * oh * ow;
-        if (kh == 1 && kw == 2 && W % 2 == 0) { /* rows follow each other without a gap */
-            pool_row(1, 2, W, oh * ow, scale, from, to);
-            continue;
-        }
-        for (int64_t h = 0; h < oh; h++, from += kh * W, to += ow) {
-            if (kh == 2 && kw == 2)
-                pool_row(2, 2, W, ow, scale, from, to);
-            else
-                pool_row(kh, kw, W, ow, scale, from, to);
-        }
-    }
-}
-
-ES_INLINE void unpool_row(int64_t kw, int64_t n, float scale, const float *dy, float *dx, bool add) {
-    if (add) {
-        for (int64_t v = 0; v < n; v++)
-            for (int64_t j = 0; j < kw; j++) dx[v * kw + j] += dy[v] * scale;
-    } else {
-#pragma omp simd
-        for (int64_t v = 0; v < n; v++)
-            for (int64_t j = 0; j < kw; j++) dx[v * kw + j] = dy[v] * scale;
-    }
-}
-
-void es_k_avgpool2d_bwd_fast(const struct es_k_avgpool2d *s, const float *dy, float *dx, bool add_dx) {
-    int64_t oh = s->H / s->kh, ow = s->W / s->kw, kh = s->kh, kw = s->kw, W = s->W;
-    float scale = 1.0f / (float)(kh * kw);
-#pragma omp parallel for schedule(static) if (s->planes * s->H * W > 1 << 15)
-    for (int64_t plane = 0; plane < s->planes; plane++) {
-        const float *from = dy + plane * oh * ow;
-        float *to = dx + plane * s->H * W;
-        if (kh == 1 && kw == 2 && W % 2 == 0) {
-            unpool_row(2, oh * ow, scale, from, to, add_dx);
-            continue;
-        }
-        for (int64_t h = 0; h < s->H; h++, to += W) {
-            int64_t n = h < oh * kh ? ow : 0;
-            if (kw == 2)
-                unpool_row(2, n, scale, from + h / kh * ow, to, add_dx);
-            else
-                unpool_row(kw, n, scale, from + (n ? h / kh * ow : 0), to, add_dx);
-            if (!add_dx) memset(to + n * kw, 0, (size_t)(W - n * kw) * sizeof *to);
-        }
-    }
-}
 
 /* Eight rows of src (stride ld), of which `rows` are there, columns `cols` <= 8. */
 ES_INLINE void load8(__m256 v[8], const float *src, int64_t ld, int64_t rows, int64_t cols) {

@@ -13,7 +13,7 @@
 #include "crnn_simd.h"
 #include "impl.h"
 
-#define MAX_GROUPS 32     /* partial sums of dw */
+#define MAX_GROUPS 32      /* partial sums of dw */
 #define STRIP_VALUES 16384 /* about so many values of a strip, all channels together */
 
 /* How planes are cut: strips of `rows` rows, `width` values apart in buffers. Rows that no window holds are in no strip. */

@@ -13,9 +13,8 @@ enum product {
 static const struct {
     const char *name;
     enum product product;
-} products[] = {{"linear", WEIGHT},   {"conv2d", WEIGHT},    {"conv1d", WEIGHT},
-                {"gate", WEIGHT},     {"cnn_tail", GATE},    {"rel_gate", WEIGHT},
-                {"bigru", RECURRENT}, {"bilstm", RECURRENT}, {"attention", SCORES}};
+} products[] = {{"linear", WEIGHT},   {"conv2d", WEIGHT},   {"conv1d", WEIGHT},    {"cnn_tail", GATE},
+                {"rel_gate", WEIGHT}, {"bigru", RECURRENT}, {"bilstm", RECURRENT}, {"attention", SCORES}};
 
 static double tensor_bytes(const struct es_tensor *x) {
     return x ? (double)x->n * sizeof(float) : 0;

@@ -59,90 +59,6 @@ struct es_tensor *es_op_conv2d_strided(struct es_tape *t, struct es_tensor *x, s
     return o->y;
 }
 
-/* ---- batch normalisation. The statistics live in a node: they outlast the operation on tapes that do not
- * record, too. */
-struct batchnorm {
-    struct es_k_batchnorm s;
-    struct es_tensor *x, *w, *b, *y;
-    float *mean, *rstd, *unbiased; /* [C] */
-};
-
-static void batchnorm_backward(struct es_tape *t, void *saved) {
-    struct batchnorm *o = saved;
-    const float *dy = es_tape_grad_out(t, o->y);
-    struct grad dx = grad_of(t, o->x), dw = grad_of(t, o->w), db = grad_of(t, o->b);
-    void *ws = es_tape_scratch(t, es_k_batchnorm_ws(&o->s));
-    if (es_tape_dry(t)) return;
-    es_k_batchnorm_bwd(&o->s, o->x->data, o->w->data, o->mean, o->rstd, dy, dx.p, dx.add, dw.p, dw.add, db.p,
-                       db.add, ws);
-}
-
-struct es_tensor *es_op_batchnorm2d(struct es_tape *t, struct es_tensor *x, struct es_tensor *w,
-                                    struct es_tensor *b, int mean_param, int var_param, double eps) {
-    int64_t C = x->shape[1];
-    ES_ASSERT(x->ndim == 4 && w->n == C && b->n == C);
-    struct batchnorm *o = es_tape_node(t, sizeof *o);
-    *o = (struct batchnorm){.s = {.B = x->shape[0],
-                                  .C = C,
-                                  .N = x->shape[2] * x->shape[3],
-                                  .eps = eps,
-                                  .train = es_tape_train(t)},
-                            .x = x,
-                            .w = w,
-                            .b = b};
-    o->mean = es_tape_node(t, 3 * (size_t)C * sizeof(float));
-    o->rstd = o->mean + C;
-    o->unbiased = o->rstd + C;
-    o->y = es_tape_output(t, "batchnorm2d", 4, x->shape);
-    void *ws = es_tape_scratch(t, es_k_batchnorm_ws(&o->s));
-    const struct es_tensor *running_mean = es_tape_param(t, mean_param),
-                           *running_var = es_tape_param(t, var_param);
-    ES_ASSERT(running_mean->n == C && running_var->n == C);
-    if (o->s.train) {
-        ES_ASSERT(o->s.B * o->s.N > 1); /* one value has no variance */
-        if (!es_tape_dry(t))
-            es_k_batchnorm_train(&o->s, x->data, w->data, b->data, o->y->data, o->mean, o->rstd, o->unbiased,
-                                 ws);
-        es_tape_add_stats(t, mean_param, var_param, es_int_from_i64(C), o->mean, o->unbiased);
-    } else if (!es_tape_dry(t)) {
-        es_k_batchnorm_eval(&o->s, x->data, w->data, b->data, running_mean->data, running_var->data,
-                            o->y->data, o->mean, o->rstd);
-    }
-    es_tape_push(t, batchnorm_backward, o, o->y, NULL, 3, (struct es_tensor *[]){x, w, b});
-    return o->y;
-}
-
-/* ---- gate */
-struct gate {
-    struct es_k_gate s;
-    struct es_tensor *x, *w, *b, *y;
-    float *keep; /* like y */
-};
-
-static void gate_backward(struct es_tape *t, void *saved) {
-    struct gate *o = saved;
-    const float *dy = es_tape_grad_out(t, o->y);
-    struct grad dx = grad_of(t, o->x), dw = grad_of(t, o->w), db = grad_of(t, o->b);
-    void *ws = es_tape_scratch(t, es_k_gate_ws(&o->s));
-    if (es_tape_dry(t)) return;
-    es_k_gate_bwd(&o->s, o->x->data, o->w->data, o->keep, dy, dx.p, dx.add, dw.p, dw.add, db.p, db.add, ws);
-}
-
-struct es_tensor *es_op_gate(struct es_tape *t, struct es_tensor *x, struct es_tensor *w, struct es_tensor *b,
-                             bool glu) {
-    int64_t C = x->shape[1];
-    ES_ASSERT(x->ndim == 4 && w->ndim == 2 && w->shape[0] == C && w->shape[1] == C && b->n == C);
-    struct gate *o = es_tape_node(t, sizeof *o);
-    *o = (struct gate){
-        .s = {.B = x->shape[0], .C = C, .N = x->shape[2] * x->shape[3], .glu = glu}, .x = x, .w = w, .b = b};
-    o->y = es_tape_output(t, "gate", 4, x->shape);
-    o->keep = es_tape_keep(t, (size_t)x->n * sizeof(float));
-    void *ws = es_tape_scratch(t, es_k_gate_ws(&o->s));
-    if (!es_tape_dry(t)) es_k_gate_fwd(&o->s, x->data, w->data, b->data, o->y->data, o->keep, ws);
-    es_tape_push(t, gate_backward, o, o->y, NULL, 3, (struct es_tensor *[]){x, w, b});
-    return o->y;
-}
-
 /* ---- dropout */
 struct dropout {
     struct es_rng rng;
@@ -163,29 +79,6 @@ struct es_tensor *es_op_dropout(struct es_tape *t, struct es_tensor *x, double p
     *o = (struct dropout){es_tape_dropout_stream(t), p, x, es_tape_output(t, "dropout", x->ndim, x->shape)};
     if (!es_tape_dry(t)) es_k_dropout(x->n, &o->rng, p, x->data, o->y->data, false);
     es_tape_push_reading(t, dropout_backward, o, o->y, NULL, 1, &x, 0, NULL);
-    return o->y;
-}
-
-/* ---- average pooling */
-struct avgpool2d {
-    struct es_k_avgpool2d s;
-    struct es_tensor *x, *y;
-};
-
-static void avgpool2d_backward(struct es_tape *t, void *saved) {
-    struct avgpool2d *o = saved;
-    const float *dy = es_tape_grad_out(t, o->y);
-    struct grad dx = grad_of(t, o->x);
-    if (dx.p && !es_tape_dry(t)) es_k_avgpool2d_bwd(&o->s, dy, dx.p, dx.add);
-}
-
-struct es_tensor *es_op_avgpool2d(struct es_tape *t, struct es_tensor *x, int kh, int kw) {
-    ES_ASSERT(x->ndim == 4 && kh > 0 && kw > 0 && x->shape[2] >= kh && x->shape[3] >= kw);
-    struct avgpool2d *o = es_tape_node(t, sizeof *o);
-    *o = (struct avgpool2d){.s = {x->shape[0] * x->shape[1], x->shape[2], x->shape[3], kh, kw}, .x = x};
-    o->y = output(t, "avgpool2d", 4, x->shape[0], x->shape[1], x->shape[2] / kh, x->shape[3] / kw);
-    if (!es_tape_dry(t)) es_k_avgpool2d_fwd(&o->s, x->data, o->y->data);
-    es_tape_push(t, avgpool2d_backward, o, o->y, NULL, 1, &x);
     return o->y;
 }
 

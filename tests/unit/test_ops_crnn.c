@@ -175,14 +175,13 @@ static void network(struct es_tape *t, void *ctx) {
     for (int i = 0; i < N_PARAMS; i++) p[i] = es_tape_param(t, i);
     struct es_tensor *x = n->in = es_tape_input(t, "x", 4, (int64_t[]){B, 1, 21, 8}, n->x, es_tape_record(t));
     x = es_op_conv2d(t, x, p[CONV0_W], p[CONV0_B], 1);
-    x = es_op_batchnorm2d(t, x, p[BN0_W], p[BN0_B], BN0_MEAN, BN0_VAR, 1e-3);
-    x = es_op_gate(t, x, p[GATE0_W], p[GATE0_B], false);
-    x = n->dropped = es_op_dropout(t, x, 0.3);
-    x = es_op_avgpool2d(t, x, 2, 2);
+    struct es_cnn_tail tail = {
+        .w = {p[BN0_W], p[BN0_B], p[GATE0_W], p[GATE0_B]}, BN0_MEAN, BN0_VAR, 1e-3, 0.3, false, 2, 2};
+    x = n->dropped = es_op_cnn_tail(t, x, &tail);
     x = es_op_conv2d(t, x, p[CONV1_W], p[CONV1_B], 1);
-    x = es_op_batchnorm2d(t, x, p[BN1_W], p[BN1_B], BN1_MEAN, BN1_VAR, 1e-3);
-    x = es_op_gate(t, x, p[GATE1_W], p[GATE1_B], true);
-    x = es_op_avgpool2d(t, x, 1, 4);
+    tail = (struct es_cnn_tail){
+        .w = {p[BN1_W], p[BN1_B], p[GATE1_W], p[GATE1_B]}, BN1_MEAN, BN1_VAR, 1e-3, 0, true, 1, 4};
+    x = es_op_cnn_tail(t, x, &tail);
     x = es_op_channels_last(t, x); /* [B,10,5] */
     switch (n->variant) {
     case 0:
