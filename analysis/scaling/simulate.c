@@ -22,8 +22,10 @@
 #include "earshot/rng.h"
 #include "earshot/timer.h"
 
-#define HOST_FLOPS 1e9            /* of every host of the platform: a second is 1e9 of them */
-#define BUCKET ((int64_t)1 << 22) /* reducer.c chooses a little less, for little padding; here 1/1,024 must be a multiple of 1,024 */
+#define HOST_FLOPS 1e9 /* of every host of the platform: a second is 1e9 of them */
+#define BUCKET                                                                                               \
+    ((int64_t)1                                                                                              \
+     << 22) /* reducer.c chooses a little less, for little padding; here 1/1,024 must be a multiple of 1,024 */
 
 struct settings {
     double elements;     /* of the gradient vector */

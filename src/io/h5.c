@@ -323,6 +323,8 @@ static int open_shared(struct es_h5 *f, struct es_err *err) {
     if (f->file >= 0 && f->size > 1) {
         f->dxpl = H5Pcreate(H5P_DATASET_XFER);
         H5Pset_dxpl_mpio(f->dxpl, H5FD_MPIO_COLLECTIVE);
+        /* slabs are large and apart: who has one writes it, none is sent to an aggregator first */
+        H5Pset_dxpl_mpio_collective_opt(f->dxpl, H5FD_MPIO_INDIVIDUAL_IO);
     }
     return agree_sticky(f, err);
 }

@@ -368,7 +368,7 @@ int es_io_bench_all(const struct es_comm *c, const char *dir, int64_t bytes, int
         double *s = seconds + k * n_repeats, *plain_s = seconds + (o->write ? 0 : n_repeats),
                *share = seconds + ES_IO_BENCH_ROWS * n_repeats;
         const double bytes_of = (double)moved[o->file];
-        for (int i = 0; i < n_repeats; i++) share[i] = bytes_of / s[i] * plain_s[i] / (double)bytes;
+        for (int i = 0; i < n_repeats; i++) share[i] = bytes_of / (double)bytes * (plain_s[i] / s[i]);
         rows[k].bytes = moved[o->file];
         rows[k].of_plain = median(share, n_repeats);
         rows[k].seconds = median(s, n_repeats);

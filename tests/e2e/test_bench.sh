@@ -39,7 +39,7 @@ if name == "step":
     assert r["ranks"] == ranks and r["threads"] == 1
     positive(r, "clips_per_s gemm_gflops_per_s peak_gflops_per_s mfu peak_rss_bytes trainable values batch")
     sent = 8 * r["trainable"] * (1 - 1 / ranks)  # gradients one way, parameters the other
-    assert sent <= r["sent_bytes"] <= 1.001 * sent, (sent, r["sent_bytes"])
+    assert sent <= r["sent_bytes"] <= 1.005 * sent, (sent, r["sent_bytes"])  # buckets are multiples of 1,024 elements
     assert r["leaves"] == (4 if "leaves" in kind else ranks) and 0 <= r["exposed_s"]
     assert abs(r["mfu"] - r["gemm_gflops_per_s"] / r["peak_gflops_per_s"]) < 1e-9
     assert all(s >= 0 for s in r["phases"].values()) and r["phases"]["forward"] > 0 and r["phases"]["backward"] > 0
