@@ -80,4 +80,17 @@ static inline void help_failed(int rc, const struct es_err *err, int code, const
     assert_null(strchr(err->msg, '\n'));
 }
 
+/* setup and teardown of a program on one rank with a scratch folder `dir`; nothing may stay allocated. */
+#define HELP_SCRATCH(name)                                                                                   \
+    static int setup(void **state) {                                                                         \
+        (void)state;                                                                                         \
+        help_dir(NULL, name, dir);                                                                           \
+        return 0;                                                                                            \
+    }                                                                                                        \
+    static int teardown(void **state) {                                                                      \
+        (void)state;                                                                                         \
+        help_dir_end(NULL, dir);                                                                             \
+        return es_mem_live_blocks() == 0 ? 0 : -1;                                                           \
+    }
+
 #endif

@@ -224,16 +224,16 @@ static void offsets_all(struct es_ckpt_writer *w, int64_t *offset) {
     }
 }
 
-int es_ckpt_begin_all(struct es_ckpt_writer *w, const struct es_comm *comm, const char *dir,
-                      const struct es_ckpt_state *state, const struct es_ckpt_meta *meta, const char *config,
-                      struct es_err *err) {
+int es_ckpt_begin_all(struct es_ckpt_writer *w, const struct es_comm *comm, const char *path,
+                      const char *keep, const struct es_ckpt_state *state, const struct es_ckpt_meta *meta,
+                      const char *config, struct es_err *err) {
     struct ckpt_plan plan = {0};
     struct es_err own = {0};
     if (!err) err = &own;
     ES_ASSERT(!w->file);
     w->comm = comm;
-    snprintf(w->path, sizeof w->path, "%s/" ES_CKPT_LAST, dir);
-    snprintf(w->keep, sizeof w->keep, "%s/" ES_CKPT_PREV, dir);
+    snprintf(w->path, sizeof w->path, "%s", path);
+    snprintf(w->keep, sizeof w->keep, "%s", keep ? keep : "");
     int64_t *offset = NULL;
     int rc = keep_state(w, state, err);
     if (rc == 0) rc = ckpt_plan_new(state, &plan, err);
@@ -294,7 +294,7 @@ int es_ckpt_finish_all(struct es_ckpt_writer *w, double *write_s, struct es_err 
     if (write_s) *write_s = (double)es_comm_max_all(w->comm, (int64_t)(w->write_s * 1e6)) * 1e-6;
     ES_GO(es_err_agree_all(w->comm, rc, err));
     sum_digests_all(w, all);
-    rc = ckpt_complete_all(&w->file, &w->state, w->digest, w->keep, err);
+    rc = ckpt_complete_all(&w->file, &w->state, w->digest, w->keep[0] ? w->keep : NULL, err);
 done:
     es_free(&all);
     es_h5_close_all(&w->file);

@@ -81,11 +81,11 @@ static int lists_new(struct lists *l, struct es_trainer *t, struct es_err *err) 
     return 0;
 }
 
-/* w NULL: file `name`, at once; else checkpoint-last in the background. */
+/* w NULL: at once; else in the background. */
 static int save(const struct es_comm *c, struct es_ckpt_writer *w, struct es_trainer *t,
                 const struct train_state *s, const char *dir, const char *name, struct es_err *err) {
     struct lists l;
-    char *text = NULL, path[700];
+    char *text = NULL, path[700], prev[700];
     struct es_ckpt_meta meta = {.step = s->step,
                                 .seed = s->seed,
                                 .config_digest = es_config_digest(s->config),
@@ -98,12 +98,10 @@ static int save(const struct es_comm *c, struct es_ckpt_writer *w, struct es_tra
     if (rc == 0) rc = es_config_to_yaml(s->config, &text, err);
     ES_GO(es_err_agree_all(c, rc, err));
     snprintf(path, sizeof path, "%s/%s", dir, name);
-    if (w)
-        rc = es_ckpt_begin_all(w, c, dir, &l.state, &meta, text, err);
-    else if (strcmp(name, ES_CKPT_LAST) == 0)
-        rc = es_ckpt_save_last_all(c, dir, &l.state, &meta, text, err);
-    else
-        rc = es_ckpt_save_all(c, path, NULL, &l.state, &meta, text, err);
+    snprintf(prev, sizeof prev, "%s/%s", dir, ES_CKPT_PREV);
+    const char *keep = strcmp(name, ES_CKPT_LAST) == 0 ? prev : NULL;
+    rc = w ? es_ckpt_begin_all(w, c, path, keep, &l.state, &meta, text, err)
+           : es_ckpt_save_all(c, path, keep, &l.state, &meta, text, err);
     if (rc == 0 && !w) es_log(ES_LOG_INFO, "checkpoint %s step=%lld", name, (long long)s->step);
 done:
     es_free(&text);
@@ -117,8 +115,8 @@ int train_save_all(const struct es_comm *c, struct es_trainer *t, const struct t
 }
 
 int train_save_begin_all(const struct es_comm *c, struct es_ckpt_writer *w, struct es_trainer *t,
-                         const struct train_state *s, const char *dir, struct es_err *err) {
-    return save(c, w, t, s, dir, ES_CKPT_LAST, err);
+                         const struct train_state *s, const char *dir, const char *name, struct es_err *err) {
+    return save(c, w, t, s, dir, name, err);
 }
 
 /* Same configuration and data as those the checkpoint was written with? */

@@ -34,8 +34,11 @@ struct run {
     double best, begin_s, saved_s;
     int64_t clips_done;
     struct es_ckpt_writer *writer; /* NULL: checkpoints are written while training waits */
-    int64_t begun_step;            /* of the checkpoint that is being written */
+    const char *begun;             /* the file that is being written */
+    int64_t begun_step;            /* of it */
     double exposed_s;              /* it has held up training so far */
+    double best_before;            /* the objective of the checkpoint-best.h5 that it replaces */
+    bool due;                      /* a periodic checkpoint */
     int n_bad;                     /* bad steps in a row */
 };
 
@@ -96,8 +99,9 @@ static int save(struct run *r, const char *name, struct es_err *err) {
     struct train_state s = state_of(r);
     double begin_s = es_now_s();
     ES_TRY(train_save_all(r->comm, r->trainer, &s, r->dir, name, err));
-    r->saved_s = es_now_s();
-    if (r->log) train_log_checkpoint(r->log, r->step, r->saved_s - begin_s, r->saved_s - begin_s, false);
+    const double end_s = es_now_s();
+    if (strcmp(name, ES_CKPT_LAST) == 0) r->saved_s = end_s;
+    if (r->log) train_log_checkpoint(r->log, r->step, end_s - begin_s, end_s - begin_s, false);
     return 0;
 }
 
@@ -111,36 +115,52 @@ static int forgive(struct run *r, int rc, struct es_err *err) {
     return 0;
 }
 
+static bool writing(const struct run *r, const char *name) {
+    return r->writer && es_ckpt_writing(r->writer) && strcmp(r->begun, name) == 0;
+}
+
+/* The file is as it was: the next validation may do better than that. */
+static int forgive_begun(struct run *r, int rc, struct es_err *err) {
+    if (rc < 0 && strcmp(r->begun, ES_CKPT_BEST) == 0) r->best = r->best_before;
+    return rc < 0 ? forgive(r, rc, err) : 0;
+}
+
 /* The end of a background checkpoint, if there is one; waits for it. */
 static int finish_checkpoint(struct run *r, struct es_err *err) {
     if (!r->writer || !es_ckpt_writing(r->writer)) return 0;
     double begin_s = es_now_s(), write_s = 0.0;
     int rc = es_ckpt_finish_all(r->writer, &write_s, err);
-    if (rc < 0) return forgive(r, rc, err);
-    r->saved_s = es_now_s();
-    r->exposed_s += r->saved_s - begin_s;
+    if (rc < 0) return forgive_begun(r, rc, err);
+    const double end_s = es_now_s();
+    if (strcmp(r->begun, ES_CKPT_LAST) == 0) r->saved_s = end_s;
+    r->exposed_s += end_s - begin_s;
     if (r->log) train_log_checkpoint(r->log, r->begun_step, r->exposed_s, write_s, true);
-    es_log(ES_LOG_INFO, "checkpoint " ES_CKPT_LAST " step=%lld exposed_s=%.3f write_s=%.3f",
+    es_log(ES_LOG_INFO, "checkpoint %s step=%lld exposed_s=%.3f write_s=%.3f", r->begun,
            (long long)r->begun_step, r->exposed_s, write_s);
     return 0;
 }
 
-static int begin_checkpoint(struct run *r, struct es_err *err) {
+/* None is under way. */
+static int begin_checkpoint(struct run *r, const char *name, struct es_err *err) {
     struct train_state s = state_of(r);
     double begin_s = es_now_s();
+    r->begun = name;
     r->begun_step = r->step;
-    ES_TRY(forgive(r, train_save_begin_all(r->comm, r->writer, r->trainer, &s, r->dir, err), err));
-    r->saved_s = es_now_s();
-    r->exposed_s = r->saved_s - begin_s;
+    ES_TRY(
+        forgive_begun(r, train_save_begin_all(r->comm, r->writer, r->trainer, &s, r->dir, name, err), err));
+    const double end_s = es_now_s();
+    if (strcmp(name, ES_CKPT_LAST) == 0) r->saved_s = end_s;
+    r->exposed_s = end_s - begin_s;
     return 0;
 }
 
-/* checkpoint-last. last: the run ends here; a background checkpoint that not all ranks have written is dropped for it. */
+/* checkpoint-last. last: the run ends here; one in the background that not all ranks have written is dropped for it. */
 static int checkpoint(struct run *r, bool last, bool written, struct es_err *err) {
     es_watchdog_kick("checkpoint", r->step);
-    if (r->writer && last && !written) es_ckpt_cancel(r->writer);
+    r->due = false;
+    if (last && !written && writing(r, ES_CKPT_LAST)) es_ckpt_cancel(r->writer);
     ES_TRY(finish_checkpoint(r, err));
-    return r->writer && !last ? begin_checkpoint(r, err) : save(r, ES_CKPT_LAST, err);
+    return r->writer && !last ? begin_checkpoint(r, ES_CKPT_LAST, err) : save(r, ES_CKPT_LAST, err);
 }
 
 /* Fresh start or resume. Returns 0. */
@@ -171,8 +191,10 @@ static int validate(struct run *r, struct es_train_summary *summary, struct es_e
     summary->mpauc = es_validation_get(&v[0], "mpauc");
     summary->objective = v[0].objective;
     if (!isnan(v[0].objective) && (isnan(r->best) || v[0].objective > r->best)) {
+        ES_TRY(finish_checkpoint(r, err)); /* may set back r->best */
+        r->best_before = r->best;
         r->best = v[0].objective;
-        ES_TRY(save(r, "checkpoint-best.h5", err));
+        ES_TRY(r->writer ? begin_checkpoint(r, ES_CKPT_BEST, err) : save(r, ES_CKPT_BEST, err));
     }
     return 0;
 }
@@ -269,11 +291,14 @@ static int steps(struct run *r, struct es_train_summary *summary, struct es_err 
         if (r->step == first + 1) allocations = es_mem_allocations();
         bool last = r->step == r->tp.total_steps;
         if (r->scoring && (r->step % every == 0 || last)) ES_TRY(validate(r, summary, err));
-        bool ending = report.stop || r->step == r->end_step, saving = ending || time_to_save(r);
+        bool ending = report.stop || r->step == r->end_step;
+        if (time_to_save(r)) r->due = true;
+        bool saving =
+            ending || (r->due && !writing(r, ES_CKPT_BEST)); /* of a best one of this step: behind it */
         /* rows before the checkpoint: a run that goes on from it after a crash finds all of them. The vote: the background
          * checkpoint is not yet written */
-        bool writing = r->writer && es_ckpt_writing(r->writer);
-        int busy = train_log_flush_all(r->comm, r->log, saving, writing && !es_ckpt_written(r->writer), err);
+        bool wait = r->writer && es_ckpt_writing(r->writer) && !es_ckpt_written(r->writer);
+        int busy = train_log_flush_all(r->comm, r->log, saving, wait, err);
         if (busy < 0) {
             if (ending) return busy;
             ES_TRY(forgive(r, busy, err));
@@ -339,7 +364,7 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
     if (options->init_only) {
         rc = r.step > 0 ? es_err_set(err, ES_EUSAGE, "--init-only: %s holds a run at step %lld", r.dir,
                                      (long long)r.step)
-                        : save(&r, "checkpoint-last.h5", err);
+                        : save(&r, ES_CKPT_LAST, err);
         goto done;
     }
     int64_t limit = es_config_i64(cfg, "train.max_steps");

@@ -21,9 +21,9 @@ int train_write_config(const char *dir, const struct es_config *cfg, struct es_e
 struct es_ckpt_writer;
 int train_save_all(const struct es_comm *c, struct es_trainer *t, const struct train_state *s,
                    const char *dir, const char *name, struct es_err *err);
-/* checkpoint-last.h5 in the background: es_ckpt_finish_all. */
+/* The same in the background: es_ckpt_finish_all. */
 int train_save_begin_all(const struct es_comm *c, struct es_ckpt_writer *w, struct es_trainer *t,
-                         const struct train_state *s, const char *dir, struct es_err *err);
+                         const struct train_state *s, const char *dir, const char *name, struct es_err *err);
 /* resume: auto, never, or a file. Sets step and best when a checkpoint was loaded; step stays 0 otherwise. Another configuration
  * is ES_EUSAGE and names the keys. */
 int train_resume_all(const struct es_comm *c, struct es_trainer *t, struct train_state *s, const char *dir,

@@ -86,6 +86,91 @@ assert abs(inside[:-125 * 8] - inside[125 * 8:]).max() < 0.05  # windows begin a
 assert np.loadtxt("s/click.tsv", skiprows=1, delimiter="\t", ndmin=2).shape == (1, 29)
 PY
 
+# ---- a detector with a known answer: its first class says how loud a frame is, from that frame alone. Bursts of one sound in digital
+# silence, so that the scaling of every window is the same: scores of a long file are those of 10 s cut from it, but for what a window
+# sees at its own edge; events are where the bursts are, at any rate, as well at the end as at the begin, across pieces of 5 minutes
+ok 1 export --from runs/stage1/checkpoint-last.h5 --which student --to small.safetensors
+"$python" - <<'PY' || fail "making the known detector"
+import json
+import struct
+import numpy as np
+import scipy.io.wavfile
+b = open("small.safetensors", "rb").read()
+start = 8 + struct.unpack("<Q", b[:8])[0]
+head = json.loads(b[8:start])
+data = bytearray(b[start:])
+
+def put(name, value, *at):  # zeros but for that
+    kind = {"F32": np.float32, "I64": np.int64}[head[name]["dtype"]]
+    first, end = head[name]["data_offsets"]
+    x = np.zeros(head[name]["shape"], kind)
+    x[at or ...] = value
+    data[first:end] = x.tobytes()
+    return x.shape
+
+for i in range(7):  # channel 0 goes through, the pools average it
+    put(f"cnn.cnn.conv{i}.weight", 1, 0, 0, 1, 1)
+    for name, value in (("conv%d.bias", 0), ("batchnorm%d.weight", 1), ("batchnorm%d.bias", 0), ("batchnorm%d.running_mean", 0),
+                        ("batchnorm%d.running_var", 1), ("cg%d.linear.weight", 0), ("cg%d.linear.bias", 40)):
+        put("cnn.cnn." + name % i, value)
+put("cat_tf.weight", 1, 0, 0)  # nothing of the transformer
+put("cat_tf.bias", 0)
+for end in ("_l0", "_l1", "_l0_reverse", "_l1_reverse"):  # no memory: h = tanh(x), forward only
+    cells = put("rnn.rnn.weight_hh" + end, 0)[1]
+    put("rnn.rnn.weight_ih" + end, "reverse" not in end, 2 * cells, 0)
+    put("rnn.rnn.bias_hh" + end, 0)
+    put("rnn.rnn.bias_ih" + end, -40, slice(cells, 2 * cells))
+put("dense.weight", 40, 0, 0)
+put("dense.bias", -40 * np.tanh(np.tanh(-0.5)), 0)
+open("loud.safetensors", "wb").write(b[:start] + data)
+
+times, rng, t = [], np.random.RandomState(5), 0.496
+while t + 2 < 400:
+    times.append(round(t / 0.016) * 0.016)  # on the grid of mels
+    t += 1.7 + rng.uniform(0, 2.7)
+np.save("times.npy", times)
+for rate, seconds, channels in ((16000, 400, 1), (22050, 400, 1), (44100, 60, 2), (48000, 60, 1)):
+    x, tones = np.zeros(seconds * rate), [(f, rng.uniform(0, 2 * np.pi)) for f in np.geomspace(120, 6500, 60)]
+    for t in [t for t in times if t + 0.8 < seconds]:
+        i = np.arange(int(np.ceil(t * rate - 1e-6)), int((t + 0.8) * rate))
+        u = i / rate - t
+        x[i] = 0.04 * np.clip(np.minimum(u, 0.8 - u) / 0.005, 0, 1) * sum(np.sin(2 * np.pi * f * u + p) for f, p in tones)
+    pcm = np.round(x * 32767).astype(np.int16)
+    scipy.io.wavfile.write(f"burst{rate}.wav", rate, np.stack([pcm] * channels, 1))
+    if rate == 16000:
+        for o in (0, 5, 700, 4650, 4689, 6000):  # frames; the fourth and fifth reach over 300 s
+            scipy.io.wavfile.write(f"cut{o}.wav", rate, pcm[o * 1024:o * 1024 + 160000])
+PY
+ok 1 import --model sed --from loud.safetensors --out loud.h5 --config stage1.yaml
+ok 2 detect --checkpoint loud.h5 --scores loud --out loud.tsv burst*.wav cut*.wav
+"$python" - <<'PY' || fail "the known detector"
+import csv
+import numpy as np
+scores = lambda name: np.loadtxt(f"loud/{name}.tsv", skiprows=1, delimiter="\t")[:, 2].astype(np.float64)
+logit = lambda p: np.log(p / np.maximum(1 - p, 1e-9)).clip(-8, 8)  # scores have 9 digits
+long = logit(scores("burst16000"))
+at = np.arange(len(long))
+seam = (at % 78 == 0) | (at % 78 == 77)  # the first and last frame of a window, of weight 1 in 79
+assert long.min() == -8 and long.max() == 8
+for o in (0, 5, 700, 4650, 4689, 6000):
+    cut = logit(scores(f"cut{o}"))
+    off = np.abs(long[o:o + 156] - cut)[1:-1]
+    s = seam[o:o + 156][1:-1]
+    assert off[~s].max() < 2e-3 and off[s].max() < 0.5, (o, off[~s].max(), off[s].max())
+times, events = np.load("times.npy"), {}
+for r in csv.DictReader(open("loud.tsv"), delimiter="\t"):
+    events.setdefault(r["filename"], []).append((float(r["onset"]), float(r["offset"])))
+for rate, seconds in ((16000, 400), (22050, 400), (44100, 60), (48000, 60)):
+    e, want = np.array(events[f"burst{rate}.wav"]), times[times + 0.8 < seconds]
+    assert len(e) == len(want), (rate, len(e), len(want))
+    for error, sign in ((e[:, 0] - want, -1), (e[:, 1] - want - 0.8, 1)):  # early and late by the STFT's half window, within one frame
+        assert np.ptp(error) < 0.064 + 1e-9 and 0.02 < sign * error.mean() < 0.09, (rate, error.min(), error.max())
+        third = len(error) // 3
+        assert seconds < 400 or abs(error[:third].mean() - error[-third:].mean()) < 0.02, (rate, "drift")
+    n = int(seconds / 0.064) - 240  # up to where the last windows differ
+    assert abs(scores(f"burst{rate}")[:n] - scores("burst16000")[:n]).max() < 1e-3, rate
+PY
+
 # ---- post-processing, classes, the hop, a picture
 ok 1 detect "${model[@]}" --postprocess median --threshold 0.3 --out m.tsv audio/*.wav
 ok 1 detect "${model[@]}" --postprocess csebb --threshold 0.3 --hop 2.5 --out c.tsv long.wav

@@ -65,6 +65,38 @@ else
     echo "no tmpfs here: a disk that fills up is not tested"
 fi
 
+# ---- the best one is written in the background, too: the same file and the same run; not waited for while training goes on, but
+# at the end and at a stop; one that cannot be written is not the best
+ok 1 prepare --config data-desed.yaml --out desed.h5
+ok 1 prepare --config data-maestro.yaml --out maestro.h5
+best=(train --config stage1.yaml --set checkpoint.every_steps=1 --set train.epochs=4 --set train.validate_every=1 --set train.test=true)
+ok 1 train --config pre.yaml --set train.validate_every=0
+ok 2 "${best[@]}" --set run.dir=runs/best-calm --set checkpoint.background=false
+for np in 1 2; do
+    ES_FAULT=slow-write:20 ok $np "${best[@]}" --set run.dir=runs/best$np
+    same_runs runs/best-calm runs/best$np
+    [ "$(digest runs/best-calm/checkpoint-best.h5)" = "$(digest runs/best$np/checkpoint-best.h5)" ] || fail "np$np: another best checkpoint"
+    cmp -s runs/best-calm/test.json runs/best$np/test.json || fail "np$np: another test"
+    grep -q 'checkpoint checkpoint-best.h5 step=[0-9]* exposed_s=[0-9.]* write_s=' runs/best$np/log.txt || fail "np$np: best not in the background"
+done
+"$python" - <<'PY' || fail "the best checkpoint holds up training"
+import re
+rows = re.findall(r"checkpoint-best.h5 step=\d+ exposed_s=([\d.]+) write_s=([\d.]+)", open("runs/best2/log.txt").read())
+exposed, written = (sum(float(r[i]) for r in rows) for i in (0, 1))
+assert rows and written > 0.2 * len(rows), rows  # slow-write
+print("best:", exposed, written)
+PY
+touch mark
+ES_FAULT=slow-write:300 launch 2 "${best[@]}" --set run.dir=runs/best-stop --set train.epochs=400
+while kill -0 $launched 2>/dev/null && ! ls runs/best-stop/checkpoint-best.h5.tmp-* >/dev/null 2>&1; do sleep 0.05; done
+[ ! -e runs/best-stop/checkpoint-best.h5 ] || fail "the best one was there at once"
+kill -TERM $(ranks)
+finish
+[ $code = 75 ] && digest runs/best-stop/checkpoint-best.h5 >out && ! ls runs/best-stop/*.tmp-* >/dev/null 2>&1 || fail "stopped while the best one was written: code $code"
+ES_FAULT=ckptwrite:1@rank0 ok 2 "${best[@]}" --set run.dir=runs/best-full --set checkpoint.every_steps=0
+grep -q 'checkpoint-best.*No space left.*training goes on' all_err || fail "a best checkpoint that cannot be written"
+[ -e runs/best-full/checkpoint-best.h5 ] || fail "no other one became the best"
+
 # ---- bad steps: the leaves' clips are named; stop ends, skip leaves the step out, rewind those since the last checkpoint, too
 bad=("${run[@]}" --set checkpoint.every_steps=2)
 ES_FAULT=nan-loss:18@rank0 go 2 "${bad[@]}" --set run.dir=runs/stop # 8 leaves a step, 4 of them rank 0's

@@ -3,6 +3,7 @@
 #define EARSHOT_TESTS_PREPARE_HELP_H
 
 #include "earshot/audio.h"
+#include "earshot/log.h"
 #include "earshot/mem.h"
 #include "earshot/prepare.h"
 
@@ -70,6 +71,26 @@ static inline int64_t find(const struct es_store *s, enum es_subset subset, cons
     for (int64_t i = 0; i < es_store_n_clips(s); i++)
         if (es_store_subset(s, i) == subset && strcmp(es_store_name(s, i), name) == 0) return i;
     return -1;
+}
+
+/* Communicators, log and scratch folder; rank 0 makes the corpora. make: ends with NULL. false: no MPI. */
+static inline bool prepare_begin(int *argc, char ***argv, const char *name, enum es_log_level level,
+                                 void (*const *make)(void)) {
+    if (es_comm_init_all(&comm, argc, argv, NULL) < 0) return false;
+    if (es_comm_split_all(&alone, comm, es_comm_rank(comm), NULL) < 0) return false;
+    es_log_init(es_comm_rank(comm), es_comm_size(comm), level, true);
+    help_dir(comm, name, dir);
+    for (int i = 0; es_comm_rank(comm) == 0 && make[i]; i++) make[i]();
+    es_comm_barrier_all(comm);
+    return true;
+}
+
+/* The program's exit code. */
+static inline int prepare_end(int failed) {
+    help_dir_end(comm, dir);
+    es_comm_free_all(&alone);
+    es_comm_fini_all(&comm);
+    return failed != 0 || es_mem_live_blocks() != 0;
 }
 
 #endif

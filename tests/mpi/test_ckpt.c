@@ -271,7 +271,7 @@ static void background(void **state) {
         assert_int_equal(
             es_ckpt_save_all(comm, help_path(sync, dir, "sync.h5"), NULL, &x.state, &meta, config, &err), 0);
         assert_false(es_ckpt_writing(w));
-        assert_int_equal(es_ckpt_begin_all(w, comm, where, &x.state, &meta, config, &err), 0);
+        assert_int_equal(es_ckpt_begin_all(w, comm, last, prev, &x.state, &meta, config, &err), 0);
         assert_true(es_ckpt_writing(w));
         model_fill(&x, 99); /* training goes on */
         assert_int_equal(es_ckpt_finish_all(w, &write_s, &err), 0);
@@ -287,14 +287,14 @@ static void background(void **state) {
     /* a write that fails on one rank: the same error everywhere, the last one stays, nothing is left behind */
     meta = help_meta(10);
     es_fault_init("ckptwrite:2@rank0", es_comm_rank(comm));
-    assert_int_equal(es_ckpt_begin_all(w, comm, where, &x.state, &meta, config, &err), 0);
+    assert_int_equal(es_ckpt_begin_all(w, comm, last, prev, &x.state, &meta, config, &err), 0);
     assert_int_equal(es_ckpt_finish_all(w, NULL, &err), -ES_EIO);
     assert_non_null(strstr(err.msg, "No space left"));
     es_fault_init(NULL, 0);
     es_err_clear(&err);
     assert_int_equal(resume(&x, where), 9);
     /* cancelled */
-    assert_int_equal(es_ckpt_begin_all(w, comm, where, &x.state, &meta, config, &err), 0);
+    assert_int_equal(es_ckpt_begin_all(w, comm, last, prev, &x.state, &meta, config, &err), 0);
     es_ckpt_cancel(w);
     assert_false(es_ckpt_writing(w));
     es_comm_barrier_all(comm);
@@ -302,7 +302,7 @@ static void background(void **state) {
     if (es_comm_rank(comm) == 0) assert_int_equal(help_count_files(where), 2);
     /* and freed in the middle */
     es_comm_barrier_all(comm);
-    assert_int_equal(es_ckpt_begin_all(w, comm, where, &x.state, &meta, config, &err), 0);
+    assert_int_equal(es_ckpt_begin_all(w, comm, last, prev, &x.state, &meta, config, &err), 0);
     es_ckpt_writer_free(&w);
     model_free(&x);
     es_comm_barrier_all(comm);

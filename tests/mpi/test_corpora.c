@@ -9,7 +9,6 @@
 #include <cmocka.h>
 #include <hdf5.h>
 
-#include "earshot/log.h"
 #include "earshot/resample.h"
 
 #include "prepare_help.h"
@@ -542,23 +541,10 @@ static void maestro(void **state) {
 }
 
 int main(int argc, char **argv) {
-    if (es_comm_init_all(&comm, &argc, &argv, NULL) < 0) return 1;
-    if (es_comm_split_all(&alone, comm, es_comm_rank(comm), NULL) < 0) return 1;
-    es_log_init(es_comm_rank(comm), es_comm_size(comm), ES_LOG_ERROR, true);
-    help_dir(comm, "corpora", dir);
-    if (es_comm_rank(comm) == 0) {
-        make_desed();
-        make_overlaps();
-        make_audioset();
-        make_maestro();
-    }
-    es_comm_barrier_all(comm);
+    static void (*const make[])(void) = {make_desed, make_overlaps, make_audioset, make_maestro, NULL};
+    if (!prepare_begin(&argc, &argv, "corpora", ES_LOG_ERROR, make)) return 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(lists_all), cmocka_unit_test(stops),
                                        cmocka_unit_test(overlaps), cmocka_unit_test(audioset),
                                        cmocka_unit_test(maestro)};
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    help_dir_end(comm, dir);
-    es_comm_free_all(&alone);
-    es_comm_fini_all(&comm);
-    return failed != 0 || es_mem_live_blocks() != 0;
+    return prepare_end(cmocka_run_group_tests(tests, NULL, NULL));
 }

@@ -14,7 +14,6 @@
 #include "earshot/audio.h"
 #include "earshot/fault.h"
 #include "earshot/labels.h"
-#include "earshot/log.h"
 #include "earshot/mem.h"
 #include "earshot/prepare.h"
 #include "earshot/resample.h"
@@ -629,23 +628,11 @@ static void stopped(void **state) {
 }
 
 int main(int argc, char **argv) {
-    if (es_comm_init_all(&comm, &argc, &argv, NULL) < 0) return 1;
-    if (es_comm_split_all(&alone, comm, es_comm_rank(comm), NULL) < 0) return 1;
-    es_log_init(es_comm_rank(comm), es_comm_size(comm), ES_LOG_WARN, true);
-    help_dir(comm, "prepare", dir);
-    if (es_comm_rank(comm) == 0) {
-        make_desed();
-        make_maestro();
-        make_audioset();
-    }
-    es_comm_barrier_all(comm);
+    static void (*const make[])(void) = {make_desed, make_maestro, make_audioset, NULL};
+    if (!prepare_begin(&argc, &argv, "prepare", ES_LOG_WARN, make)) return 1;
     set_desed();
     const struct CMUnitTest tests[] = {cmocka_unit_test(desed_corpus),    cmocka_unit_test(maestro_corpus),
                                        cmocka_unit_test(audioset_corpus), cmocka_unit_test(bad_corpora),
                                        cmocka_unit_test(faults),          cmocka_unit_test(stopped)};
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    help_dir_end(comm, dir);
-    es_comm_free_all(&alone);
-    es_comm_fini_all(&comm);
-    return failed != 0 || es_mem_live_blocks() != 0;
+    return prepare_end(cmocka_run_group_tests(tests, NULL, NULL));
 }

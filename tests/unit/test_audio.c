@@ -183,17 +183,7 @@ static void refuses(void **state) {
                 "no/x.wav", "cannot create");
 }
 
-static int setup(void **state) {
-    (void)state;
-    help_dir(NULL, "audio", dir);
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    help_dir_end(NULL, dir);
-    return es_mem_live_blocks() == 0 ? 0 : -1;
-}
+HELP_SCRATCH("audio")
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(round_trips), cmocka_unit_test(pcm),

@@ -20,6 +20,8 @@
 
 #include "io_help.h"
 
+#include "row_store.h"
+
 #define K ES_N_CLASSES
 #define T 156
 #define N 15
@@ -31,73 +33,32 @@ static char dir[256];
 
 /* ---- a store: sets of 2 to 4 clips, validation and test clips between them, one short and one long clip */
 
-struct row {
-    const char *name;
-    enum es_subset subset;
-    int split;
-    int64_t samples;
-    struct es_event event[2];
-    int n_events, weak; /* weak: a class, or -1 */
-};
 static const struct row rows[N] = {
-    {"m-0", ES_SUBSET_MAESTRO, 0, SAMPLES, {{0, 1, PEOPLE, 0.6f}, {2, 3, FOOTSTEPS, 0.25f}}, 2, -1},
-    {"m-1", ES_SUBSET_MAESTRO, 0, 40000, {{1, 2, FOOTSTEPS, 1}}, 1, -1},
-    {"m-valid", ES_SUBSET_MAESTRO, 1, SAMPLES, {{0, 0, 0, 0}}, 0, -1},
+    {"m-0", ES_SUBSET_MAESTRO, 0, SAMPLES, {{0, 1, PEOPLE, 0.6f}, {2, 3, FOOTSTEPS, 0.25f}}, 2, 0},
+    {"m-1", ES_SUBSET_MAESTRO, 0, 40000, {{1, 2, FOOTSTEPS, 1}}, 1, 0},
+    {"m-valid", ES_SUBSET_MAESTRO, 1, SAMPLES, {{0, 0, 0, 0}}, 0, 0},
     {"Yr_10.000_20.000",
      ES_SUBSET_STRONG_REAL,
      0,
      SAMPLES,
      {{0.65, 1.29, DOG, 1}, {5, 5.1, SPEECH, 1}},
      2,
-     -1},
-    {"r-1", ES_SUBSET_STRONG_REAL, 0, 200000, {{4, 8, DOG, 1}}, 1, -1},
-    {"r-2", ES_SUBSET_STRONG_REAL, 0, SAMPLES, {{9.5, 10, DISHES, 1}}, 1, -1},
-    {"s-0", ES_SUBSET_SYNTH, 0, SAMPLES, {{3, 4, DOG, 1}}, 1, -1},
-    {"s-1", ES_SUBSET_SYNTH, 0, SAMPLES, {{6, 7, SPEECH, 1}}, 1, -1},
-    {"w-0", ES_SUBSET_WEAK, 0, SAMPLES, {{0, 0, 0, 0}}, 0, SPEECH},
-    {"w-1", ES_SUBSET_WEAK, 0, SAMPLES, {{0, 0, 0, 0}}, 0, DOG},
-    {"w-valid", ES_SUBSET_WEAK, 1, SAMPLES, {{0, 0, 0, 0}}, 0, DOG},
-    {"u-0", ES_SUBSET_UNLABELED, 0, SAMPLES, {{0, 0, 0, 0}}, 0, -1},
-    {"u-1", ES_SUBSET_UNLABELED, 0, SAMPLES, {{0, 0, 0, 0}}, 0, -1},
-    {"test", ES_SUBSET_VALIDATION, 1, SAMPLES, {{1, 2, DOG, 1}}, 1, -1},
-    {"as-3", ES_SUBSET_AS_TRAIN, 0, SAMPLES, {{0.05, 0.13, 2, 1}}, 1, -1},
+     0},
+    {"r-1", ES_SUBSET_STRONG_REAL, 0, 200000, {{4, 8, DOG, 1}}, 1, 0},
+    {"r-2", ES_SUBSET_STRONG_REAL, 0, SAMPLES, {{9.5, 10, DISHES, 1}}, 1, 0},
+    {"s-0", ES_SUBSET_SYNTH, 0, SAMPLES, {{3, 4, DOG, 1}}, 1, 0},
+    {"s-1", ES_SUBSET_SYNTH, 0, SAMPLES, {{6, 7, SPEECH, 1}}, 1, 0},
+    {"w-0", ES_SUBSET_WEAK, 0, SAMPLES, {{0, 0, 0, 0}}, 0, 1u << SPEECH},
+    {"w-1", ES_SUBSET_WEAK, 0, SAMPLES, {{0, 0, 0, 0}}, 0, 1u << DOG},
+    {"w-valid", ES_SUBSET_WEAK, 1, SAMPLES, {{0, 0, 0, 0}}, 0, 1u << DOG},
+    {"u-0", ES_SUBSET_UNLABELED, 0, SAMPLES, {{0, 0, 0, 0}}, 0, 0},
+    {"u-1", ES_SUBSET_UNLABELED, 0, SAMPLES, {{0, 0, 0, 0}}, 0, 0},
+    {"test", ES_SUBSET_VALIDATION, 1, SAMPLES, {{1, 2, DOG, 1}}, 1, 0},
+    {"as-3", ES_SUBSET_AS_TRAIN, 0, SAMPLES, {{0.05, 0.13, 2, 1}}, 1, 0},
 };
 
 static int16_t sample(int64_t clip, int64_t i) {
     return (int16_t)(((uint32_t)clip * 7919u + (uint32_t)i * 2654435761u) >> 16);
-}
-
-static void write_store(const char *path) {
-    const char *class_name[K], *name[N], *recording[N];
-    uint8_t subset[N], split[N], weak[N * K] = {0};
-    int64_t reserved[N], index[N + 1] = {0}, n_events = 0;
-    double duration_s[N];
-    struct es_event event[2 * N];
-    int16_t *pcm = es_alloc(200000, sizeof *pcm, NULL);
-    struct es_store_writer *w = NULL;
-    struct es_err err = {0};
-    assert_non_null(pcm);
-    for (int k = 0; k < K; k++) class_name[k] = es_classes[k].name;
-    for (int i = 0; i < N; i++) {
-        name[i] = rows[i].name;
-        recording[i] = "";
-        subset[i] = (uint8_t)rows[i].subset;
-        split[i] = (uint8_t)rows[i].split;
-        reserved[i] = rows[i].samples;
-        duration_s[i] = (double)rows[i].samples / 16000;
-        if (rows[i].weak >= 0) weak[i * K + rows[i].weak] = 1;
-        for (int e = 0; e < rows[i].n_events; e++) event[n_events++] = rows[i].event[e];
-        index[i + 1] = n_events;
-    }
-    struct es_store_desc desc = {N,        K,          class_name, name,  recording, subset, split,
-                                 reserved, duration_s, index,      event, weak,      0};
-    assert_int_equal(es_store_create_all(&w, comm, path, &desc, &err), 0);
-    for (int64_t i = 0; i < N; i++) {
-        for (int64_t s = 0; s < rows[i].samples; s++) pcm[s] = sample(i, s);
-        assert_int_equal(es_store_write_pcm(w, i, pcm, rows[i].samples, &err), 0);
-    }
-    assert_int_equal(es_store_commit_all(&w, 0, NULL, &err), 0);
-    es_free(&pcm);
 }
 
 static float logit(int64_t clip, int64_t t, int64_t k) {
@@ -683,7 +644,7 @@ int main(int argc, char **argv) {
     char path[512];
     if (es_comm_init_all(&comm, &argc, &argv, &err) < 0) return 1;
     help_dir(NULL, "dataset", dir);
-    write_store(help_path(path, dir, "a.h5"));
+    write_rows(comm, help_path(path, dir, "a.h5"), rows, N, sample);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sets),           cmocka_unit_test(exclusion),       cmocka_unit_test(clips),
         cmocka_unit_test(crop),           cmocka_unit_test(mixing),          cmocka_unit_test(device),

@@ -221,17 +221,7 @@ static void foreign_predictions(void **state) {
     help_failed(es_predictions_open(&p, path, &err), &err, ES_EDATA, "/strong_logits", "int32");
 }
 
-static int setup(void **state) {
-    (void)state;
-    help_dir(NULL, "h5", dir);
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    help_dir_end(NULL, dir);
-    return es_mem_live_blocks() == 0 ? 0 : -1;
-}
+HELP_SCRATCH("h5")
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(round_trips), cmocka_unit_test(digests),

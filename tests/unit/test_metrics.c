@@ -174,17 +174,7 @@ static void other_ranks_and_errors(void **state) {
     es_metrics_abandon(&m);
 }
 
-static int setup(void **state) {
-    (void)state;
-    help_dir(NULL, "metrics", dir);
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    help_dir_end(NULL, dir);
-    return es_mem_live_blocks() == 0 ? 0 : -1;
-}
+HELP_SCRATCH("metrics")
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(writes_and_resumes),

@@ -16,63 +16,30 @@
 
 #include "io_help.h"
 
+#include "row_store.h"
+
 enum { K = ES_N_CLASSES, T = 156, N = 9, DISHES = 3, DOG = 4, SPEECH = 8, CUTLERY = 10, STEPS = 15 };
 
 static struct es_comm *comm;
 static char dir[256];
 
-static const struct row {
-    const char *name;
-    enum es_subset subset;
-    struct es_event event[2];
-    int n_events, weak[2]; /* -1: none */
-} rows[N] = {
-    {"s-0", ES_SUBSET_SYNTH_VALIDATION, {{0.65, 3, DOG, 1}, {5, 5.1, SPEECH, 1}}, 2, {-1, -1}},
-    {"s-1", ES_SUBSET_SYNTH_VALIDATION, {{9.5, 12, DISHES, 1}}, 1, {-1, -1}}, /* behind the clip's end */
-    {"w-0", ES_SUBSET_WEAK, {{0, 0, 0, 0}}, 0, {DOG, SPEECH}},
-    {"w-1", ES_SUBSET_WEAK, {{0, 0, 0, 0}}, 0, {DOG, -1}},
-    {"w-2", ES_SUBSET_WEAK, {{0, 0, 0, 0}}, 0, {DISHES, 0}},
-    {"w-3", ES_SUBSET_WEAK, {{0, 0, 0, 0}}, 0, {7, 9}},
-    {"r-0", ES_SUBSET_STRONG_REAL, {{0, 10, SPEECH, 1}}, 1, {-1, -1}},
-    {"cafe_01-000-1000", ES_SUBSET_MAESTRO, {{0, 4, CUTLERY, 0.7f}, {2, 3, STEPS, 0.25f}}, 2, {-1, -1}},
-    {"cafe_01-100-1100", ES_SUBSET_MAESTRO, {{0, 3, CUTLERY, 0.9f}}, 1, {-1, -1}},
+#define CLIP 160000
+static const struct row rows[N] = {
+    {"s-0", ES_SUBSET_SYNTH_VALIDATION, 1, CLIP, {{0.65, 3, DOG, 1}, {5, 5.1, SPEECH, 1}}, 2, 0},
+    {"s-1", ES_SUBSET_SYNTH_VALIDATION, 1, CLIP, {{9.5, 12, DISHES, 1}}, 1, 0}, /* behind the clip's end */
+    {"w-0", ES_SUBSET_WEAK, 1, CLIP, {{0, 0, 0, 0}}, 0, 1u << DOG | 1u << SPEECH},
+    {"w-1", ES_SUBSET_WEAK, 1, CLIP, {{0, 0, 0, 0}}, 0, 1u << DOG},
+    {"w-2", ES_SUBSET_WEAK, 1, CLIP, {{0, 0, 0, 0}}, 0, 1u << DISHES | 1u},
+    {"w-3", ES_SUBSET_WEAK, 1, CLIP, {{0, 0, 0, 0}}, 0, 1u << 7 | 1u << 9},
+    {"r-0", ES_SUBSET_STRONG_REAL, 1, CLIP, {{0, 10, SPEECH, 1}}, 1, 0},
+    {"cafe_01-000-1000", ES_SUBSET_MAESTRO, 1, CLIP, {{0, 4, CUTLERY, 0.7f}, {2, 3, STEPS, 0.25f}}, 2, 0},
+    {"cafe_01-100-1100", ES_SUBSET_MAESTRO, 1, CLIP, {{0, 3, CUTLERY, 0.9f}}, 1, 0},
 };
 
-static void write_store(const char *path) {
-    const char *class_name[K], *name[N], *recording[N];
-    uint8_t subset[N], split[N], weak[N * K] = {0};
-    int64_t reserved[N], index[N + 1] = {0}, n_events = 0;
-    double duration_s[N];
-    struct es_event event[2 * N];
-    int16_t *pcm = es_alloc(160000, sizeof *pcm, NULL);
-    struct es_store_writer *w = NULL;
-    struct es_err err = {0};
-    assert_non_null(pcm);
-    for (int k = 0; k < K; k++) class_name[k] = es_classes[k].name;
-    for (int i = 0; i < N; i++) {
-        name[i] = rows[i].name;
-        recording[i] = rows[i].subset == ES_SUBSET_MAESTRO ? "cafe_01" : "";
-        subset[i] = (uint8_t)rows[i].subset;
-        split[i] = 1;
-        reserved[i] = 160000;
-        duration_s[i] = 10.0;
-        for (int j = 0; j < 2; j++)
-            if (rows[i].subset == ES_SUBSET_WEAK && rows[i].weak[j] >= 0) weak[i * K + rows[i].weak[j]] = 1;
-        for (int e = 0; e < rows[i].n_events; e++) event[n_events++] = rows[i].event[e];
-        index[i + 1] = n_events;
-    }
-    struct es_store_desc desc = {N,        K,          class_name, name,  recording, subset, split,
-                                 reserved, duration_s, index,      event, weak,      0};
-    assert_int_equal(es_store_create_all(&w, comm, path, &desc, &err), 0);
-    for (int64_t i = 0; i < N; i++) {
-        for (int64_t s = 0; s < 160000; s++) /* a tone that comes and goes, a little noise */
-            pcm[s] =
-                (int16_t)(6000.0 * sin(0.02 * (double)(s * (i + 1))) * (double)((s >> (13 + i % 3)) & 1) +
-                          (double)((s * 7919 + i * 31) % 401 - 200));
-        assert_int_equal(es_store_write_pcm(w, i, pcm, 160000, &err), 0);
-    }
-    assert_int_equal(es_store_commit_all(&w, 0, NULL, &err), 0);
-    es_free(&pcm);
+/* A tone that comes and goes, a little noise. */
+static int16_t sample(int64_t clip, int64_t s) {
+    return (int16_t)(6000.0 * sin(0.02 * (double)(s * (clip + 1))) * (double)((s >> (13 + clip % 3)) & 1) +
+                     (double)((s * 7919 + clip * 31) % 401 - 200));
 }
 
 static double bce(double p, double y) {
@@ -126,7 +93,7 @@ static void test_losses_and_weak_f1(void **state) {
     int64_t ids[N];
     int frames[K];
     snprintf(path, sizeof path, "%s/store.h5", dir);
-    write_store(path);
+    write_rows(comm, path, rows, N, sample);
     assert_int_equal(es_store_open_all(&s, comm, path, &err), 0);
     es_net_config_default(&c);
     c.alone = true;
@@ -158,7 +125,7 @@ static void test_losses_and_weak_f1(void **state) {
         double weak[K];
         want_weak(logits + i * T * K, att + i * T * K, desed, c.mask_fill, weak);
         for (int k = 0; k < K; k++) {
-            bool y = rows[i].weak[0] == k || rows[i].weak[1] == k, p = weak[k] > 0.5;
+            bool y = rows[i].weak >> k & 1, p = weak[k] > 0.5;
             assert_true(fabs(weak[k] - 0.5) > 1e-5); /* nothing at the threshold */
             loss += bce(weak[k], y);
             hit[k] += y && p;
