@@ -210,7 +210,7 @@ static const struct es_job_option options[] = {
     {"model", "NAME", "transformer (or crnn, for frontend); default atst", NULL, false},
     {"audio", "FILE", "frontend: a clip at 16 kHz; default: 10 s of noise", NULL, false},
     {"phase", "PHASE", "step: what is trained", "pretrain|stage1|stage2", false},
-    {"precision", "P", "step: fp32", NULL, false},
+    {"precision", "P", "step: fp32 (default) or bf16", NULL, false},
     {"batch", "B", "step: clips a leaf; default: the published composition (pretrain: 8)", NULL, false},
     {"leaves", "L", "step: leaves a step; default: one a rank", NULL, false},
     {"steps", "N", "step: measured steps behind one warm-up; default 3", NULL, false},

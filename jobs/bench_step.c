@@ -79,6 +79,14 @@ static int configure(struct es_run *run, const struct es_bench_step_params *p, s
     return es_config_finish(cfg, err);
 }
 
+static const char *precision_text(const struct es_bench_step_params *p, const struct es_bench_step *b) {
+    static const char *const text[] = {[ES_BF16_NONE] = "bf16 (not on this processor: fp32)",
+                                       [ES_BF16_ONEDNN] = "bf16",
+                                       [ES_BF16_EMULATED] = "bf16 (emulated)",
+                                       [ES_BF16_ONEDNN_FP32] = "bf16's code in fp32"};
+    return p->bf16 ? text[b->bf16] : "fp32";
+}
+
 int bench_step(struct es_run *run, struct es_err *err) {
     const char *phase = es_run_option(run, "phase"), *precision = es_run_option(run, "precision"),
                *model = es_run_option(run, "model");
@@ -89,10 +97,9 @@ int bench_step(struct es_run *run, struct es_err *err) {
     int64_t batch = 0, steps = 3, depth = 0, leaves = 0;
     for (int i = 0; phase && i < 3; i++)
         if (strcmp(phase, es_phase_names[i]) == 0) p.phase = (enum es_phase)i;
-    if (precision && strcmp(precision, "fp32") != 0)
-        return es_err_set(err, ES_EUSAGE,
-                          "--precision: got %s, want fp32 (bf16 is not available in this version)",
-                          precision);
+    if (precision && strcmp(precision, "fp32") != 0 && strcmp(precision, "bf16") != 0)
+        return es_err_set(err, ES_EUSAGE, "--precision: got %s, want fp32 or bf16", precision);
+    p.bf16 = precision && strcmp(precision, "bf16") == 0;
     int arch = es_arch_from_name(model ? model : "atst");
     if (arch < 0) return es_err_set(err, ES_EUSAGE, "--model: got %s, want atst, fpasst or beats", model);
     p.arch = (enum es_arch)arch;
@@ -110,12 +117,14 @@ int bench_step(struct es_run *run, struct es_err *err) {
         p.config = es_run_config(run);
     }
     ES_TRY(es_bench_step_all(es_run_comm(run), &p, &b, err));
-    es_run_print(run, "%s %s fp32: %d ranks x %d threads, %d leaves of %d clips\n", es_arch_name(p.arch),
-                 es_phase_names[p.phase], b.ranks, b.threads, b.leaves, b.batch);
-    es_run_print(run,
-                 "%.3f clips/s, %.1f GFLOP/s of matrix products, %.3f of the peak %.1f, %.2f GiB a rank\n",
-                 b.clips_per_s, b.gemm_gflops_per_s, b.mfu, b.peak_gflops_per_s,
-                 (double)b.peak_rss_bytes / 1073741824.0);
+    es_run_print(run, "%s %s %s: %d ranks x %d threads, %d leaves of %d clips\n", es_arch_name(p.arch),
+                 es_phase_names[p.phase], precision_text(&p, &b), b.ranks, b.threads, b.leaves, b.batch);
+    es_run_print(run, "%.3f clips/s, %.1f GFLOP/s of matrix products, ", b.clips_per_s, b.gemm_gflops_per_s);
+    if (isnan(b.peak_gflops_per_s))
+        es_run_print(run, "no bf16 peak on this processor");
+    else
+        es_run_print(run, "%.3f of the peak %.1f", b.mfu, b.peak_gflops_per_s);
+    es_run_print(run, ", %.2f GiB a rank\n", (double)b.peak_rss_bytes / 1073741824.0);
     if (b.ranks > 1)
         es_run_print(run,
                      "%.1f MB sent a rank, 2 x 4 x parameters x (1 - 1/P) = %.1f MB; exposed %.4f s, %.2f %% "
@@ -134,7 +143,8 @@ int bench_step(struct es_run *run, struct es_err *err) {
     es_json_begin_object(j);
     es_json_put_string(j, "model", es_arch_name(p.arch));
     es_json_put_string(j, "phase", es_phase_names[p.phase]);
-    es_json_put_string(j, "precision", "fp32");
+    es_json_put_string(j, "precision", p.bf16 ? "bf16" : "fp32");
+    if (p.bf16) es_json_put_string(j, "bf16", es_bf16_kind_name(b.bf16));
     es_json_put_int(j, "batch", b.batch);
     es_json_put_int(j, "ranks", b.ranks);
     es_json_put_int(j, "threads", b.threads);

@@ -9,11 +9,13 @@
 struct es_bench_step_params {
     enum es_arch arch;
     enum es_phase phase;
-    int depth;   /* 0: full */
-    int batch;   /* clips a leaf; 0: published composition (pretrain: 8) */
-    int leaves;  /* a step; 0: one a rank */
-    int steps;   /* measured, after one warm-up */
-    bool verify; /* compare the gradients of a short clip with the reference kernels */
+    int depth;  /* 0: full */
+    int batch;  /* clips a leaf; 0: published composition (pretrain: 8) */
+    int leaves; /* a step; 0: one a rank */
+    int steps;  /* measured, after one warm-up */
+    bool
+        verify; /* compare the gradients of a short clip with the reference kernels (fp32 ones, also of bf16) */
+    bool bf16; /* precision asked for */
     /* With stores (data.stores): leaves are read, mixed and augmented as in training, and everything but arch, phase, depth and batch
      * follows the configuration, in which phase and model.arch are set already. NULL: random features in pre-training, random waves. */
     const struct es_config *config;
@@ -32,8 +34,10 @@ struct es_bench_op {
 
 struct es_bench_step { /* medians over steps; the same on all ranks but for ops */
     int ranks, threads, batch, leaves;
-    double step_s; /* wall time */
-    double clips_per_s, gemm_gflops_per_s, peak_gflops_per_s, mfu;
+    enum es_bf16_kind bf16; /* what computed in bf16; none: all fp32 */
+    double step_s;          /* wall time */
+    double clips_per_s, gemm_gflops_per_s;
+    double peak_gflops_per_s, mfu;      /* NAN where bf16 has no instructions */
     int64_t peak_rss_bytes;             /* of the largest rank */
     double time[ES_N_TIMES];            /* mean over ranks, seconds a step */
     double frontend_s, input_exposed_s; /* input_exposed: waiting for the loader; NAN without stores */

@@ -39,8 +39,8 @@ struct bench {
     struct es_ckpt_writer *writer;
     double away_s; /* of the operation, not to be counted */
 };
-enum { PLAIN, STORE, CKPT, PREDICTIONS, RUN, N_FILES };
-static const char *const suffix[N_FILES] = {"plain", "store.h5", "checkpoint.h5", "predictions.h5", "run"};
+enum { PLAIN, STORE, CKPT, PREDICTIONS, N_FILES };
+static const char *const suffix[N_FILES] = {"plain", "store.h5", "checkpoint.h5", "predictions.h5"};
 
 static int64_t share_lo(const struct bench *b, int64_t n, int rank) {
     return n / b->size * rank + (rank < n % b->size ? rank : n % b->size);
@@ -220,9 +220,7 @@ static int checkpoint_held(struct bench *b, struct es_err *err) {
     struct lists l;
     struct es_ckpt_meta meta = {.step = 1, .seed = 1};
     checkpoint_lists(b, &l);
-    if (b->rank == 0) mkdir(b->path[RUN], 0777);
-    es_comm_barrier_all(b->c);
-    ES_TRY(es_ckpt_begin_all(b->writer, b->c, b->path[RUN], &l.state, &meta, "", err));
+    ES_TRY(es_ckpt_begin_all(b->writer, b->c, b->path[CKPT], NULL, &l.state, &meta, "", err));
     const double begin_s = es_now_s();
     while (es_comm_max_all(b->c, !es_ckpt_written(b->writer)))
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
@@ -277,7 +275,7 @@ static const struct operation {
     {"plain_read", false, PLAIN, plain_read},
     {"store_write", true, STORE, store_write},
     {"store_read", false, STORE, store_read},
-    {"checkpoint_held", true, RUN, checkpoint_held},
+    {"checkpoint_held", true, CKPT, checkpoint_held},
     {"checkpoint_write", true, CKPT, checkpoint_write},
     {"checkpoint_read", false, CKPT, checkpoint_read},
     {"predictions_write", true, PREDICTIONS, predictions_write},
@@ -285,13 +283,8 @@ static const struct operation {
 };
 
 static void remove_all(const struct bench *b, int file) {
-    static const char *const in_run[] = {ES_CKPT_LAST, ES_CKPT_PREV};
     char part[640];
     es_comm_barrier_all(b->c);
-    for (size_t i = 0; b->rank == 0 && file == RUN && i < sizeof in_run / sizeof *in_run; i++) {
-        snprintf(part, sizeof part, "%s/%s", b->path[RUN], in_run[i]);
-        unlink(part);
-    }
     snprintf(part, sizeof part, "%s.part", b->path[file]);
     if (b->rank == 0) unlink(part);
     if (b->rank == 0) remove(b->path[file]);
@@ -352,7 +345,7 @@ int es_io_bench_all(const struct es_comm *c, const char *dir, int64_t bytes, int
         rc == 0 ? es_alloc((size_t)((ES_IO_BENCH_ROWS + 1) * n_repeats), sizeof *seconds, &local) : NULL;
     rc = es_err_agree_all(c, local.code ? -local.code : 0, &local);
     const int64_t weights = 12 * floats_of_checkpoint(&b),
-                  moved[N_FILES] = {bytes, b.n_clips * clip_bytes, weights, b.n_rows * row_bytes, weights};
+                  moved[N_FILES] = {bytes, b.n_clips * clip_bytes, weights, b.n_rows * row_bytes};
     for (int i = -1; i < n_repeats && rc == 0; i++)
         for (int k = 0; k < ES_IO_BENCH_ROWS && rc == 0; k++) {
             double s = 0;

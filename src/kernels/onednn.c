@@ -4,7 +4,7 @@
  * packed copy (its backward primitive transposes inside, slower). dw: the gemm interface, the one with a beta. oneDNN's own threads
  * are not used: rows (forward, dx: blocks of at most ROWS) or tiles of dw are shared by ours, cut by shapes alone, and inside a
  * parallel region oneDNN runs on the thread that calls. So bits do not depend on the number of threads, whatever oneDNN makes of
- * shapes. Measured with oneDNN 2.6.3 on Zen 4 (ARCHITECTURE.md, Numbers): 250 rows a call are as fast as 2000.
+ * shapes. Measured in a prototype with oneDNN 2.6.3 on Zen 4: 250 rows a call are as fast as 2000 in bf16 (0.97 of the register peak).
  *
  * A primitive is one for all threads: its scratchpad is the caller's, each thread has a stream and memory objects of its own.
  */

@@ -10,6 +10,7 @@
 #define MAX_STATS 64
 #define MAX_LOSSES 32
 #define MAX_IN 12
+#define FEW 16 /* elements: an output that is not worth a place in the pool of a recording tape */
 
 struct record {
     es_backward_fn backward;
@@ -202,7 +203,7 @@ struct es_tensor *es_tape_output(struct es_tape *t, const char *name, int ndim, 
     struct es_tensor *x = new_tensor(t, name, ndim, shape);
     size_t bytes = (size_t)x->n * sizeof(float);
     if (t->profile && !t->dry && t->begin_s == 0) t->begin_s = es_now_s();
-    x->owned = !t->tp.record || t->tp.bf16;
+    x->owned = !t->tp.record || (t->tp.bf16 && x->n > FEW); /* losses: their number varies with the data */
     x->data = x->owned ? es_pool_get(t->tp.pool, bytes) : es_arena_alloc(t->tp.leaf, bytes);
     note_output(t, x);
     return x;

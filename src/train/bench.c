@@ -176,6 +176,7 @@ static int verify(const struct es_trainer_params *tp, double *worst, struct es_e
     struct es_params *p = NULL;
     struct es_net *net = NULL;
     struct es_net_config c = tp->net;
+    struct es_bf16 *bf16 = NULL;
     float *grads[2] = {NULL, NULL}, *x = NULL, *y = NULL;
     int rc = 0;
     c.pretrain = true;
@@ -186,6 +187,11 @@ static int verify(const struct es_trainer_params *tp, double *worst, struct es_e
     es_net_freeze(net, p, false);
     ES_GO(es_params_layout(p, err));
     es_params_init(p, 1);
+    if (tp->bf16 != ES_BF16_NONE) {
+        ES_GO(es_bf16_new(&bf16, tp->bf16, err));
+        ES_GO(es_params_packed_new(p, bf16, err));
+        es_params_pack(p, true);
+    }
     int64_t n_x = (int64_t)c.transformer.n_mels * SHORT_FRAMES,
             n_y = (int64_t)c.pretrain_frames * c.pretrain_classes;
     x = es_alloc((size_t)n_x, sizeof(float), err);
@@ -198,25 +204,28 @@ static int verify(const struct es_trainer_params *tp, double *worst, struct es_e
     fill(x, n_x, -1, 1, 4);
     fill(y, n_y, 0, 1, 5);
     size_t bytes[3] = {0, 0, 0};
-    for (int pass = 0; pass < 3; pass++) { /* 0: dry, 1: fast, 2: reference */
+    for (int pass = 0; pass < 4; pass++) { /* fast, then reference: dry, then real */
+        const bool reference = pass >= 2, dry = pass % 2 == 0;
+        if (dry) memset(bytes, 0, sizeof bytes);
         struct es_arena *leaf = NULL, *scratch = NULL;
         struct es_pool *pool = NULL;
         struct es_tape *t = NULL;
         rc = es_arena_new(&leaf, "leaf", bytes[0], err);
         if (rc == 0) rc = es_arena_new(&scratch, "scratch", bytes[1], err);
         if (rc == 0) rc = es_pool_new(&pool, "pool", bytes[2], err);
-        struct es_tape_params q = {p, leaf, scratch, pool, true, true, 1, ES_RNG_STUDENT_DROPOUT, NULL};
+        struct es_tape_params q = {
+            p, leaf, scratch, pool, true, true, 1, ES_RNG_STUDENT_DROPOUT, reference ? NULL : bf16};
         if (rc == 0) rc = es_tape_new(&t, &q, err);
         if (rc == 0) {
             enum es_kernel_mode before = es_kernel_mode();
-            es_kernel_set_mode(pass == 2 ? ES_KERNELS_REF : before);
+            es_kernel_set_mode(reference ? ES_KERNELS_REF : before);
             es_tape_reset(t, 0, 0);
             struct es_tensor *in = es_tape_input(
                 t, "features", 4, (int64_t[]){1, 1, c.transformer.n_mels, SHORT_FRAMES}, x, false);
             struct es_tensor *out = es_net_pretrain(net, t, in);
             struct es_loss_rows rows = {0, 1, 1.0, (double)out->n, NULL};
             es_tape_add_loss(t, es_op_bce_logits(t, out, y, &rows));
-            es_tape_backward(t, grads[pass == 2], NULL);
+            es_tape_backward(t, grads[reference], NULL);
             es_kernel_set_mode(before);
             bytes[0] = es_arena_peak(leaf) + 64;
             bytes[1] = es_arena_peak(scratch) + 64;
@@ -251,7 +260,12 @@ done:
     es_free(&grads[0]);
     es_net_free(&net);
     es_params_free(&p);
+    es_bf16_free(&bf16);
     return rc;
+}
+
+static double peak_gflops(const struct es_bench_step_params *p, int threads) {
+    return p->bf16 ? es_k_peak_bf16_gflops(threads, 0.3) : es_k_peak_gflops(threads, 0.3);
 }
 
 int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params *p,
@@ -268,8 +282,12 @@ int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params
     const int leaves = p->leaves > 0 ? p->leaves : es_comm_size(c);
     settings(&tp, p, leaves);
     if (p->config) ES_GO(open_stores_all(&source, c, p->config, leaves, &tp, err));
+    tp.bf16 = p->bf16 ? es_bf16_kind() : ES_BF16_NONE;
+    if (es_comm_max_all(c, tp.bf16 == ES_BF16_NONE)) tp.bf16 = ES_BF16_NONE; /* a rank cannot */
+    if (p->bf16 && tp.bf16 == ES_BF16_NONE) train_tell_no_bf16("--precision");
     *out = (struct es_bench_step){.ranks = es_comm_size(c),
                                   .leaves = leaves,
+                                  .bf16 = tp.bf16,
                                   .threads = es_kernel_threads(),
                                   .batch = tp.leaf_clips,
                                   .input_exposed_s = (double)NAN,
@@ -287,7 +305,7 @@ int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params
     if (rc == 0 && !phase) rc = -ES_EIO;
     if (rc == 0 && p->ops) rc = bench_ops_new(&ops, t, p->steps, err);
     ES_GO(es_err_agree_all(c, rc, err));
-    double peak = es_k_peak_gflops(out->threads, 0.3);
+    double peak = peak_gflops(p, out->threads);
     for (int s = -1; s < p->steps; s++) {
         es_comm_barrier_all(c);
         if (ops) bench_ops_step(ops, s);
@@ -304,7 +322,7 @@ int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params
         for (int k = 0; k < ES_N_TIMES; k++) phase[(size_t)k * n + (size_t)s] = report.time_mean[k];
         es_log(ES_LOG_INFO, "step %d/%d seconds=%.3f", s + 1, p->steps, seconds[s]);
     }
-    double peak_after = es_k_peak_gflops(out->threads, 0.3);
+    double peak_after = peak_gflops(p, out->threads);
     out->peak_gflops_per_s = (peak > peak_after ? peak : peak_after) * out->ranks;
     double s = bench_median(seconds, p->steps);
     for (int k = 0; k < ES_N_TIMES; k++) out->time[k] = bench_median(phase + (size_t)k * n, p->steps);

@@ -65,8 +65,7 @@ static int make_trainer(struct run *r, struct es_err *err) {
 static void tell_precision(const struct run *r) {
     if (!es_config_is(r->cfg, "train.precision", "bf16")) return;
     if (r->tp.bf16 == ES_BF16_NONE)
-        es_log(ES_LOG_WARN,
-               "train.precision: bf16: this processor has no bf16 instructions; training in fp32");
+        train_tell_no_bf16("train.precision");
     else
         es_log(ES_LOG_INFO, "precision=bf16 by=%s", es_bf16_kind_name(r->tp.bf16));
 }

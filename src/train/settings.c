@@ -1,10 +1,15 @@
 /* From a resolved configuration to the parameters of plan and trainer. */
 #include <string.h>
 
+#include "earshot/log.h"
 #include "earshot/train.h"
 #include "train_impl.h"
 
 static const char *const phases[3] = {"pretrain", "stage1", "stage2"};
+
+void train_tell_no_bf16(const char *key) {
+    es_log(ES_LOG_WARN, "%s: bf16: this processor has no bf16 instructions; computing in fp32", key);
+}
 
 enum es_phase train_phase(const struct es_config *cfg) {
     for (int i = 0; i < 3; i++)

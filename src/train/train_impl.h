@@ -9,6 +9,8 @@
 #include "earshot/trainer.h"
 
 /* settings.c: from the configuration */
+/* The note that bf16 was asked for (by `key`) and fp32 is what there is. */
+void train_tell_no_bf16(const char *key);
 enum es_phase train_phase(const struct es_config *cfg);
 void train_plan_params(struct es_plan_params *pp, const struct es_config *cfg, const int64_t *n_clips);
 int train_plan_new(struct es_plan **p, const struct es_config *cfg, struct es_dataset *d, struct es_err *err);

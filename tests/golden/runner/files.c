@@ -242,6 +242,37 @@ static void result(struct rn_case *c, const char *quantity, int64_t n, double ma
               &(struct rn_result){c->file_name, c->group, quantity, n, max_abs, rel_l2, tolerance, pass});
 }
 
+#define MEDIAN "median_rel_l2<="
+
+static void add_to_median(struct rn_case *c, const char *rule, double rel_l2) {
+    ES_ASSERT(!c->median_rule || strcmp(c->median_rule, rule) == 0);
+    c->median_rule = rule;
+    if (c->n_median == c->cap_median) {
+        const int cap = c->cap_median ? 2 * c->cap_median : 64;
+        double *more = es_alloc((size_t)cap, sizeof *more, NULL);
+        ES_ASSERT(more);
+        for (int i = 0; i < c->n_median; i++) more[i] = c->median[i];
+        es_free(&c->median);
+        c->median = more;
+        c->cap_median = cap;
+    }
+    int at = c->n_median++;
+    for (; at > 0 && c->median[at - 1] > rel_l2; at--) c->median[at] = c->median[at - 1];
+    c->median[at] = rel_l2;
+}
+
+/* Of an even number the mean of the two in the middle. */
+static void report_median(struct rn_case *c) {
+    const int n = c->n_median;
+    if (n > 0) {
+        const double v = 0.5 * (c->median[(n - 1) / 2] + c->median[n / 2]);
+        result(c, "median of the gradients", n, 0, v, c->median_rule,
+               v <= strtod(c->median_rule + strlen(MEDIAN), NULL));
+    }
+    es_free(&c->median);
+    c->n_median = c->cap_median = 0;
+}
+
 void rn_put_full(struct rn_case *c, const char *rel, const double *a, int64_t n, int64_t full_n) {
     struct rn_data *d = rn_find(c, rel);
     struct es_h5_info info;
@@ -290,6 +321,10 @@ void rn_put_full(struct rn_case *c, const char *rel, const double *a, int64_t n,
         }
         double max_abs, rel_l2;
         bool pass = rn_judge(criterion, &x, pa, pr, m, &max_abs, &rel_l2);
+        if (strncmp(criterion, MEDIAN, strlen(MEDIAN)) == 0) {
+            add_to_median(c, criterion, rel_l2);
+            continue;
+        }
         result(c, quantity, m, max_abs, rel_l2, criterion, pass);
         if (pass || d->computed) continue;
         d->computed = es_alloc((size_t)n, sizeof *a, NULL);
@@ -384,6 +419,7 @@ static void run_case(struct rn_case *c, const char *kind) {
         rn_skip(c, "no case of kind %s is implemented", kind);
     else if (kinds[k].run)
         kinds[k].run(c);
+    report_median(c);
     let_go(c->run);
 }
 
@@ -441,6 +477,7 @@ done:
 }
 
 static bool wanted(const struct rn *run, const char *name) {
+    if (run->bf16 && !rn_in_bf16(run, name)) return false;
     return !run->only || strcmp(run->only, name) == 0;
 }
 

@@ -4,13 +4,16 @@
 #include "runner.h"
 
 static const char usage[] =
-    "Usage: earshot-golden DIR [--file F] [--allow-skip] [--json -|FILE]\n"
+    "Usage: earshot-golden DIR [--file F] [--allow-skip] [--precision P] [--json -|FILE]\n"
     "Runs every case of DIR, laid out as golden/models (cases.tsv, tolerances.tsv, HDF5) or "
     "golden/evaluation.\n"
     "Writes JSON Lines: an object a compared quantity (file, case, quantity, n, max_abs, rel_l2, tolerance, "
     "pass), an\n"
     "object with \"skipped\": reason for what could not be compared, last {\"summary\": ...}.\n"
     "  --file F       only this file (models) or folder (evaluation)\n"
+    "  --precision P  fp32, or bf16: the models' bf16 criteria alone; emulated where the processor has no "
+    "bf16\n"
+    "                 instructions\n"
     "  --allow-skip   skips do not make the run fail\n"
     "  --json -|FILE  where the lines go; default and -: stdout\n"
     "Exit codes: 0 something was compared, nothing failed; 1 otherwise; 64 bad usage; 65, 74 bad or missing "
@@ -26,7 +29,7 @@ static bool exists(const char *dir, const char *name) {
 int main(int argc, char **argv) {
     struct rn run = {0};
     struct es_err err = {0};
-    const char *json = "-";
+    const char *json = "-", *precision = "fp32";
     bool allow_skip = false, bad = false;
     int rc = 0;
     for (int i = 1; i < argc; i++) {
@@ -38,6 +41,8 @@ int main(int argc, char **argv) {
             allow_skip = true;
         else if (strcmp(argv[i], "--file") == 0 && i + 1 < argc)
             run.only = argv[++i];
+        else if (strcmp(argv[i], "--precision") == 0 && i + 1 < argc)
+            precision = argv[++i];
         else if (strcmp(argv[i], "--json") == 0 && i + 1 < argc)
             json = argv[++i];
         else if (argv[i][0] != '-' && !run.dir)
@@ -45,11 +50,17 @@ int main(int argc, char **argv) {
         else
             bad = true;
     }
-    if (bad || !run.dir) {
+    const bool bf16 = strcmp(precision, "bf16") == 0;
+    if (bad || !run.dir || (!bf16 && strcmp(precision, "fp32") != 0)) {
         fputs(usage, stderr);
         return ES_EUSAGE;
     }
     ES_GO(es_json_new(&run.json, json, &err));
+    if (bf16) {
+        const enum es_bf16_kind kind = es_bf16_kind() == ES_BF16_NONE ? ES_BF16_EMULATED : es_bf16_kind();
+        fprintf(stderr, "earshot-golden: bf16 by %s\n", es_bf16_kind_name(kind));
+        ES_GO(es_bf16_new(&run.bf16, kind, &err));
+    }
     if (exists(run.dir, "cases.tsv")) {
         ES_GO(rn_tables_open(&run, &err));
         ES_GO(rn_run_models(&run, &err));
@@ -62,6 +73,7 @@ done:
     if (rc < 0) fprintf(stderr, "earshot-golden: %s\n", err.msg);
     es_json_free(&run.json);
     rn_tables_close(&run);
+    es_bf16_free(&run.bf16);
     es_free(&run.held);
     if (run.comm) es_comm_fini_all(&run.comm);
     return rc < 0 ? -rc : rc;

@@ -254,6 +254,10 @@ static bool set_up(struct rn_model *m, const char *tsv) {
         return false;
     }
     if (tsv && strcmp(tsv, "-") != 0 && !rn_fill(m->c, m->p, tsv, case_seed(m->c), &m->names)) return false;
+    if (m->c->run->bf16) {
+        ES_ASSERT(es_params_packed_new(m->p, m->c->run->bf16, NULL) == 0);
+        es_params_pack(m->p, true);
+    }
     m->grads = es_alloc((size_t)es_params_n_trainable(m->p) + 1, sizeof(float), NULL);
     ES_ASSERT(m->grads);
     return true;
@@ -322,7 +326,7 @@ static void pass(struct rn_model *m, const size_t bytes[3], rn_forward_fn forwar
     ES_ASSERT(es_arena_new(&m->scratch, "scratch", bytes[1], NULL) == 0);
     ES_ASSERT(es_pool_new(&m->pool, "pool", bytes[2], NULL) == 0);
     struct es_tape_params tp = {
-        m->p, m->leaf, m->scratch, m->pool, m->record, m->train, 1, ES_RNG_STUDENT_DROPOUT, NULL};
+        m->p, m->leaf, m->scratch, m->pool, m->record, m->train, 1, ES_RNG_STUDENT_DROPOUT, m->c->run->bf16};
     ES_ASSERT(es_tape_new(&m->t, &tp, NULL) == 0);
     es_tape_reset(m->t, 0, 0);
     m->loss = 0;

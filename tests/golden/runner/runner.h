@@ -28,6 +28,7 @@
 #include "earshot/err.h"
 #include "earshot/h5.h"
 #include "earshot/json.h"
+#include "earshot/kernels_bf16.h"
 #include "earshot/mem.h"
 
 struct rn_row { /* of cases.tsv or tolerances.tsv: columns */
@@ -51,6 +52,9 @@ struct rn_case {
     int index;
     char why[300];    /* why datasets that were not compared were not */
     double group_max; /* of stored gradients; -1: not known yet */
+    double *median;   /* rel_l2 of the datasets under a median_rel_l2 criterion */
+    int n_median, cap_median;
+    const char *median_rule;
     bool done;
 };
 
@@ -73,6 +77,7 @@ struct rn_file {
 struct rn {
     const char *dir, *only; /* only: --file */
     struct es_json *json;
+    struct es_bf16 *bf16; /* --precision bf16: criterion_bf16 for what has one, nothing for the rest */
     bool quiet;
     int64_t compared, failed, skipped;
     struct rn_table cases, tolerances;
@@ -116,7 +121,8 @@ void rn_rules(const struct rn_case *c, const char *rel, int64_t n, int ndim, con
 /* The part of a rule's dataset column that took elements only ("[96:192]", "#..."); "" for whole datasets. */
 const char *rn_rule_part(const struct rn_case *c, int rule, const char *rel);
 const char *rn_criterion(const struct rn *run, int rule);
-bool rn_not_output(const char *criterion); /* input, config, info */
+bool rn_not_output(const char *criterion);               /* input, config, info; "-": not measured in bf16 */
+bool rn_in_bf16(const struct rn *run, const char *file); /* some of its datasets have a criterion_bf16 */
 
 /* ---- criteria.c */
 struct rn_context {

@@ -5,7 +5,7 @@
 
 #include "read_file.h"
 
-enum { FILE_COL, GROUP, KEY, VALUE, DATASET = 2, CRITERION = 3 };
+enum { FILE_COL, GROUP, KEY, VALUE, DATASET = 2, CRITERION = 3, CRITERION_BF16 = 4 };
 
 static int table_open(struct rn_table *t, const char *dir, const char *name, int n_columns,
                       struct es_err *err) {
@@ -270,10 +270,20 @@ const char *rn_rule_part(const struct rn_case *c, int rule, const char *rel) {
 }
 
 const char *rn_criterion(const struct rn *run, int rule) {
-    return rule < 0 ? NULL : run->tolerances.row[rule].col[CRITERION];
+    if (rule < 0) return NULL;
+    char *const *col = run->tolerances.row[rule].col;
+    return run->bf16 && !rn_not_output(col[CRITERION]) ? col[CRITERION_BF16] : col[CRITERION];
+}
+
+bool rn_in_bf16(const struct rn *run, const char *file) {
+    for (int i = 0; i < run->tolerances.n; i++)
+        if (strcmp(run->tolerances.row[i].col[CRITERION_BF16], "-") != 0 &&
+            any_glob(run->tolerances.row[i].col[FILE_COL], file))
+            return true;
+    return false;
 }
 
 bool rn_not_output(const char *criterion) {
     return strcmp(criterion, "input") == 0 || strcmp(criterion, "config") == 0 ||
-           strcmp(criterion, "info") == 0;
+           strcmp(criterion, "info") == 0 || strcmp(criterion, "-") == 0;
 }
