@@ -19,11 +19,11 @@ off=(--set augment.time_mask=false)
 for key in wavmix mixup frame_shift mixstyle filter dir; do off+=(--set "augment.$key=0"); done
 for arch in fpasst beats; do
     for phase in pre stage1 stage2; do
-        name=augment-${phase#stage}
-        [ $phase != pre ] || name=augment-pretrain
-        read -ra augment <<<"$(define $name)"
+        name="augment-${phase#stage}"
+        [ $phase != pre ] || name="augment-pretrain"
+        read -ra augment <<<"$(define "$name")"
         [ "${#augment[@]}" -ge 8 ] || fail "graph.tsv: $name: ${augment[*]}"
-        set=(--config $phase.yaml --set "model.arch=$arch" --set train.validate_every=0 --set train.max_steps=4)
+        set=(--config "$phase.yaml" --set "model.arch=$arch" --set train.validate_every=0 --set train.max_steps=4)
         [ $phase = pre ] || set+=(--set crnn.embed_pool=nearest-exact --set train.leaves=2)
         [ $arch != beats ] || set+=(--set beats.conv_taps=16 --set beats.patch_embed=24)
         [ $arch != beats ] || [ $phase = pre ] || set+=(--set model.wrapper=false)
@@ -31,9 +31,9 @@ for arch in fpasst beats; do
         [ $phase = stage1 ] || plain+=(--set augment.freq_warp=0)
         ok 1 train "${set[@]}" "${plain[@]}" --set run.dir=runs/plain
         ok 1 train "${set[@]}" "${augment[@]}"
-        run=runs/$phase
+        run="runs/$phase"
         [ $phase != stage2 ] || { ok 2 train "${set[@]}" "${augment[@]}" --set run.dir=runs/two && same_runs runs/stage2 runs/two; }
-        "$python" - $run <<'PY' || fail "$arch $phase"
+        "$python" - "$run" <<'PY' || fail "$arch $phase"
 import sys
 import h5py
 import numpy as np

@@ -90,7 +90,7 @@ touch mark
 ES_FAULT=slow-write:300 launch 2 "${best[@]}" --set run.dir=runs/best-stop --set train.epochs=400
 while kill -0 $launched 2>/dev/null && ! ls runs/best-stop/checkpoint-best.h5.tmp-* >/dev/null 2>&1; do sleep 0.05; done
 [ ! -e runs/best-stop/checkpoint-best.h5 ] || fail "the best one was there at once"
-kill -TERM $(ranks)
+for p in $(ranks); do kill -TERM "$p"; done
 finish
 [ $code = 75 ] && digest runs/best-stop/checkpoint-best.h5 >out && ! ls runs/best-stop/*.tmp-* >/dev/null 2>&1 || fail "stopped while the best one was written: code $code"
 ES_FAULT=ckptwrite:1@rank0 ok 2 "${best[@]}" --set run.dir=runs/best-full --set checkpoint.every_steps=0
