@@ -129,8 +129,9 @@ while t + 2 < 400:
     times.append(round(t / 0.016) * 0.016)  # on the grid of mels
     t += 1.7 + rng.uniform(0, 2.7)
 np.save("times.npy", times)
+tones = [(f, rng.uniform(0, 2 * np.pi)) for f in np.geomspace(120, 6500, 60)]
 for rate, seconds, channels in ((16000, 400, 1), (22050, 400, 1), (44100, 60, 2), (48000, 60, 1)):
-    x, tones = np.zeros(seconds * rate), [(f, rng.uniform(0, 2 * np.pi)) for f in np.geomspace(120, 6500, 60)]
+    x = np.zeros(seconds * rate)
     for t in [t for t in times if t + 0.8 < seconds]:
         i = np.arange(int(np.ceil(t * rate - 1e-6)), int((t + 0.8) * rate))
         u = i / rate - t
