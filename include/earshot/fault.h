@@ -1,6 +1,6 @@
 /* Fault injection for tests: ES_FAULT="point:n[@rankR][,point:n...]" makes the n-th pass of a point fail.
  *
- * Points in use: malloc, h5write, h5open, read, write, rename, decode; in training kill (SIGKILL to itself) and stall
+ * Points in use: malloc, onednn-layout (a product refuses packed weights), h5write, h5open, read, write, rename, decode; in training kill (SIGKILL to itself) and stall
  * (waits for ever), by leaves of this rank, nan, by gradients of the last leaf of a step, and nan-loss, by leaves of this rank.
  * The writers have points of their own, by what they write: stage (no space left), kill-store, stall-store (clips), kill-predictions,
  * stall-predictions (blocks), kill-checkpoint, stall-checkpoint (files; before they are complete), kill-metrics (files, before

@@ -15,6 +15,7 @@
 
 #include "bf16_impl.h"
 
+#include "earshot/fault.h"
 #include "earshot/mem.h"
 
 #define ROWS 256
@@ -39,6 +40,10 @@ struct product { /* y [m,n] = x [m,k] w' (+ bias, + y) */
     dnnl_primitive_t primitive;
     size_t scratchpad;
     struct thread *thread;
+    dnnl_primitive_t
+        repack; /* NULL, or: so few rows want weights in another layout, made anew for each call */
+    dnnl_memory_t weights;
+    void *data;
 };
 
 struct shape { /* of a layer; index 1: turned */
@@ -95,19 +100,31 @@ static dnnl_primitive_attr_t attributes(bool add) {
     return attr;
 }
 
+/* NULL: no implementation takes weights in this layout. */
 static dnnl_primitive_desc_t describe(const struct es_onednn *d, int64_t m, int64_t k, int64_t n, bool bias,
                                       bool add, const dnnl_memory_desc_t *weights) {
     const dnnl_memory_desc_t x = matrix(m, k, d->type, dnnl_ab), y = matrix(m, n, dnnl_f32, dnnl_ab);
     dnnl_memory_desc_t b;
     dnnl_inner_product_desc_t desc;
-    dnnl_primitive_desc_t pd;
+    dnnl_primitive_desc_t pd = NULL;
     must(dnnl_memory_desc_init_by_tag(&b, 1, (dnnl_dims_t){n}, dnnl_f32, dnnl_a));
     must(dnnl_inner_product_forward_desc_init(&desc, dnnl_forward_inference, &x, weights, bias ? &b : NULL,
                                               &y));
     dnnl_primitive_attr_t attr = attributes(add);
-    must(dnnl_primitive_desc_create(&pd, &desc, attr, d->engine, NULL));
+    const dnnl_status_t status = dnnl_primitive_desc_create(&pd, &desc, attr, d->engine, NULL);
+    ES_ASSERT(status == dnnl_success || status == dnnl_unimplemented);
     must(dnnl_primitive_attr_destroy(attr));
-    return pd;
+    return status == dnnl_success ? pd : NULL;
+}
+
+static dnnl_primitive_t reorder(const struct es_onednn *d, const dnnl_memory_desc_t *from,
+                                const dnnl_memory_desc_t *to) {
+    dnnl_primitive_desc_t pd;
+    dnnl_primitive_t p;
+    must(dnnl_reorder_primitive_desc_create(&pd, from, d->engine, to, d->engine, NULL));
+    must(dnnl_primitive_create(&p, pd));
+    must(dnnl_primitive_desc_destroy(pd));
+    return p;
 }
 
 static struct shape *shape_of(struct es_onednn *d, int64_t in, int64_t out) {
@@ -125,12 +142,10 @@ static struct shape *shape_of(struct es_onednn *d, int64_t in, int64_t out) {
         omp_set_num_threads(1);
         dnnl_primitive_desc_t pd = describe(d, ROWS, k, n, false, false, &any);
         omp_set_num_threads(threads);
+        ES_ASSERT(pd);
         s->packed[turned] = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
         must(dnnl_primitive_desc_destroy(pd));
-        must(
-            dnnl_reorder_primitive_desc_create(&pd, &master, d->engine, &s->packed[turned], d->engine, NULL));
-        must(dnnl_primitive_create(&s->reorder[turned], pd));
-        must(dnnl_primitive_desc_destroy(pd));
+        s->reorder[turned] = reorder(d, &master, &s->packed[turned]);
         must(dnnl_memory_create(&s->master[turned], &master, d->engine, DNNL_MEMORY_NONE));
     }
     return s;
@@ -139,7 +154,18 @@ static struct shape *shape_of(struct es_onednn *d, int64_t in, int64_t out) {
 static void make(struct es_onednn *d, struct product *p, const dnnl_memory_desc_t *weights) {
     const int threads = omp_get_max_threads();
     omp_set_num_threads(1);
-    dnnl_primitive_desc_t pd = describe(d, p->m, p->k, p->n, p->bias, p->add, weights);
+    dnnl_primitive_desc_t pd =
+        es_fault_hit("onednn-layout") ? NULL : describe(d, p->m, p->k, p->n, p->bias, p->add, weights);
+    if (!pd) {
+        const dnnl_memory_desc_t any = matrix(p->n, p->k, d->type, dnnl_format_tag_any);
+        pd = describe(d, p->m, p->k, p->n, p->bias, p->add, &any);
+        ES_ASSERT(pd);
+        const dnnl_memory_desc_t *own = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+        p->data = es_alloc(1, dnnl_memory_desc_get_size(own), NULL);
+        ES_ASSERT(p->data);
+        must(dnnl_memory_create(&p->weights, own, d->engine, p->data));
+        p->repack = reorder(d, weights, own);
+    }
     must(dnnl_primitive_create(&p->primitive, pd));
     omp_set_num_threads(threads);
     const dnnl_memory_desc_t *scratchpad = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
@@ -208,6 +234,9 @@ void es_onednn_free(struct es_onednn **out) {
         }
         es_free(&p->thread);
         must(dnnl_primitive_destroy(p->primitive));
+        memory_free(p->weights);
+        es_free(&p->data);
+        if (p->repack) must(dnnl_primitive_destroy(p->repack));
     }
     for (int i = d->n_shapes - 1; i >= 0; i--)
         for (int turned = 0; turned < 2; turned++) {
@@ -306,13 +335,19 @@ void es_onednn_product(const struct es_onednn_weight *w, bool turned, int64_t ro
                                   product_of(d, last, k, n, b, beta != 0.0f, &s->packed[turned])};
     const size_t scratch = line(p[0]->scratchpad > p[1]->scratchpad ? p[0]->scratchpad : p[1]->scratchpad);
     ES_ASSERT((beta == 0.0f || beta == 1.0f) && es_kernel_threads() <= d->threads);
+    for (int i = 0; i < 2; i++) {
+        const dnnl_exec_arg_t args[2] = {{DNNL_ARG_FROM, w->packed[turned]}, {DNNL_ARG_TO, p[i]->weights}};
+        if (p[i]->repack && (i == 0 || p[1] != p[0]))
+            must(dnnl_primitive_execute(p[i]->repack, d->stream[0], 2, args));
+    }
 #pragma omp parallel for schedule(static) num_threads(es_kernel_threads())
     for (int64_t i = 0; i < blocks; i++) {
         const int me = omp_get_thread_num();
         const struct product *q = p[i == blocks - 1];
         const struct thread *t = &q->thread[me];
-        dnnl_exec_arg_t args[5] = {
-            {DNNL_ARG_SRC, t->x}, {DNNL_ARG_WEIGHTS, w->packed[turned]}, {DNNL_ARG_DST, t->y}};
+        dnnl_exec_arg_t args[5] = {{DNNL_ARG_SRC, t->x},
+                                   {DNNL_ARG_WEIGHTS, q->repack ? q->weights : w->packed[turned]},
+                                   {DNNL_ARG_DST, t->y}};
         int n_args = 3;
         must(dnnl_memory_set_data_handle(t->x, unconst((const char *)x + (size_t)(i * m) * row)));
         must(dnnl_memory_set_data_handle(t->y, y + i * m * n));

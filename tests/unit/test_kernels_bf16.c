@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "earshot/kernels.h"
+#include "earshot/fault.h"
 #include "earshot/kernels_bf16.h"
 #include "earshot/kernels_ref.h"
 
@@ -216,6 +217,28 @@ static void products_match(void **state) {
     }
 }
 
+/* A product that refuses the packed layout takes weights in its own. */
+static void refused_layouts_are_packed_again(void **state) {
+    (void)state;
+    enum { LAST_PRODUCT = 8 };
+    for (int n = 1; n <= LAST_PRODUCT + 1; n++) {
+        char spec[32];
+        snprintf(spec, sizeof spec, "onednn-layout:%d", n);
+        es_fault_init(spec, 0);
+        struct layer l =
+            layer_new(ES_BF16_ONEDNN_FP32, 257, 64, 96); /* blocks of 129 and 128 rows: eight products */
+        for (int beta = 0; beta <= 1; beta++) {
+            layer_run(&l, beta == 0, (float)beta);
+            check_product("fwd", false, true, l.rows, l.out, l.in, l.xr, l.wr, 0, l.y0, beta ? NULL : l.b,
+                          l.y);
+            check_product("dx", false, false, l.rows, l.in, l.out, l.dyr, l.wr, (float)beta, l.dx0, NULL,
+                          l.dx);
+        }
+        es_fault_init(NULL, 0);
+        layer_free(&l);
+    }
+}
+
 /* The rounding is really there: dropping it from the reference breaks the bound. */
 static void emulation_rounds(void **state) {
     (void)state;
@@ -296,6 +319,7 @@ int main(void) {
         cmocka_unit_test_teardown(rounding_by_hand, all_freed),
         cmocka_unit_test_teardown(rounding_is_nearest, all_freed),
         cmocka_unit_test_teardown(products_match, all_freed),
+        cmocka_unit_test_teardown(refused_layouts_are_packed_again, all_freed),
         cmocka_unit_test_teardown(emulation_rounds, all_freed),
         cmocka_unit_test_teardown(bits_do_not_depend_on_threads, all_freed),
         cmocka_unit_test_teardown(words_of_the_environment, all_freed),
