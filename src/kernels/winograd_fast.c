@@ -7,7 +7,7 @@
  *
  * One Zen 3 core of a crowded machine, forward, GFLOP/s counted as of the direct sum (conv_fast.c -> this file): 64 -> 64 channels
  * 156 x 8 79 -> 120, 156 x 4 62 -> 105, 156 x 2 64 -> 75; 32 -> 64 156 x 16 76 -> 95; 16 -> 32 156 x 32 63 -> 70; 128 -> 128 156 x 8
- * 82 -> 115-138; 8 -> 16 313 x 64 52 -> 50, so direct. */
+ * 105-139 (not paired); 8 -> 16 313 x 64 52 -> 50, so direct. */
 #include <string.h>
 
 #include <omp.h>
