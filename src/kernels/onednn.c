@@ -249,20 +249,20 @@ void es_onednn_free(struct es_onednn **out) {
     es_free(out);
 }
 
-int es_onednn_weight_new(struct es_onednn_weight **out, struct es_onednn *d, int64_t in, int64_t out_features,
+int es_onednn_weight_new(struct es_onednn_weight **w, struct es_onednn *d, int64_t in, int64_t out,
                          struct es_err *err) {
-    struct es_onednn_weight *w = *out = es_alloc(1, sizeof *w, err);
-    if (!w) return -ES_EIO;
-    const struct shape *s = shape_of(d, in, out_features);
-    w->d = d;
-    w->shape = (int)(s - d->shape);
+    struct es_onednn_weight *p = *w = es_alloc(1, sizeof *p, err);
+    if (!p) return -ES_EIO;
+    const struct shape *s = shape_of(d, in, out);
+    p->d = d;
+    p->shape = (int)(s - d->shape);
     for (int turned = 0; turned < 2; turned++) {
-        w->data[turned] = es_alloc(1, dnnl_memory_desc_get_size(&s->packed[turned]), err);
-        if (!w->data[turned]) {
-            es_onednn_weight_free(out);
+        p->data[turned] = es_alloc(1, dnnl_memory_desc_get_size(&s->packed[turned]), err);
+        if (!p->data[turned]) {
+            es_onednn_weight_free(w);
             return -ES_EIO;
         }
-        must(dnnl_memory_create(&w->packed[turned], &s->packed[turned], d->engine, w->data[turned]));
+        must(dnnl_memory_create(&p->packed[turned], &s->packed[turned], d->engine, p->data[turned]));
     }
     return 0;
 }
