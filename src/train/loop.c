@@ -294,6 +294,8 @@ static int steps(struct run *r, struct es_train_summary *summary, struct es_err 
         if (time_to_save(r)) r->due = true;
         bool saving =
             ending || (r->due && !writing(r, ES_CKPT_BEST)); /* of a best one of this step: behind it */
+        if (ending && writing(r, ES_CKPT_BEST))
+            ES_TRY(finish_checkpoint(r, err)); /* its row, too, is flushed */
         /* rows before the checkpoint: a run that goes on from it after a crash finds all of them. The vote: the background
          * checkpoint is not yet written */
         bool wait = r->writer && es_ckpt_writing(r->writer) && !es_ckpt_written(r->writer);
