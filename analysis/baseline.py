@@ -6,8 +6,8 @@ Adam on the strongly labelled DESED clips (real and synthetic) and the soft-labe
 A trained network that does not beat it has learned nothing worth its time.
 
 Usage:   baseline.py --out DIR [options] STORE.h5...
-Writes DIR/baseline-validation.h5 and DIR/baseline-maestro.h5: predictions of the DESED validation clips and the MAESTRO
-test windows, for `earshot evaluate --predictions`. Prints frame-wise average precision per class.
+Writes DIR/baseline-{validation,synth_validation,maestro}.h5: predictions of the DESED validation and synthetic validation clips
+and the MAESTRO test windows, for `earshot evaluate --predictions`. Prints frame-wise average precision per class.
 Example: /usr/bin/python3 analysis/baseline.py --out $EARSHOT_WORK/pred $EARSHOT_WORK/stores/{desed,maestro}.h5
 """
 import argparse
@@ -21,7 +21,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import common  # noqa: E402
 
 CONTEXT = 8
-TESTS = ((common.VALIDATION, "baseline-validation.h5"), (common.MAESTRO_TEST, "baseline-maestro.h5"))
+TESTS = ((common.VALIDATION, "baseline-validation.h5"), (common.SYNTH_VALIDATION, "baseline-synth_validation.h5"),
+         (common.MAESTRO_TEST, "baseline-maestro.h5"))
 
 
 def features(store, clips):
@@ -157,7 +158,7 @@ def main(argv=None):
                      for k in range(0, len(clips), 64)]
             logits = np.concatenate(parts)
             common.write_predictions(os.path.join(args.out, name), [store.names[i] for i in clips], logits)
-            classes = range(10) if subset == common.VALIDATION else range(10, 27)
+            classes = range(10, 27) if subset == common.MAESTRO_TEST else range(10)
             report(store, clips, logits, classes, name)
     print(f"done after {time.monotonic() - begin:.0f} s")
     return 0

@@ -56,6 +56,8 @@ void es_metrics_set_steps(struct es_metrics *m, int64_t steps);
 /* One row: values[i] points at the numbers of column i of the declaration. */
 int es_metrics_add(struct es_metrics *m, int table, int64_t step, const void *const *values,
                    struct es_err *err);
+/* Another value of column i of the declaration in the last row, if that is of this step. */
+void es_metrics_amend(struct es_metrics *m, int table, int64_t step, int i, const void *value);
 int es_metrics_tick(struct es_metrics *m, struct es_err *err);  /* flush if it is time */
 int es_metrics_flush(struct es_metrics *m, struct es_err *err); /* now */
 int es_metrics_close(struct es_metrics **m, struct es_err *err);

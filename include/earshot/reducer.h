@@ -8,21 +8,22 @@
  * The vector is cut into buckets of bucket_elements (last one zero-padded), each travelling alone, in any
  * order, while backward goes on.
  *
- * A step:   es_reducer_begin(r, n_active)                      leaves 0..n_active-1 are there, the rest of a
- * short window is empty for each of my leaves in slot order:               (es_reducer_n_mine,
- * es_reducer_leaf) g = es_reducer_leaf_begin(r, i)                not zeroed: the leaf overwrites every
- * element it ever writes backward ... es_reducer_ready(r, offset, n)    this range is final (counts on the
- * last leaf, ignored before) es_reducer_poll(r)                             between tape operations: moves
- * messages, never blocks es_reducer_leaf_end(r, i)                      everything is final
- *           es_reducer_finish_all(r)                           the sums of my segments are in
- * es_reducer_segment(...).sum
- *           ... change my segments of the parameters ...
- *           es_reducer_gather_all(r, values)                   all segments of values to all ranks (copies)
+ * A step:
+ *   es_reducer_begin(r, n_active)                  leaves 0..n_active-1 are there, the rest of a short window is empty
+ *   for each of my leaves in slot order:           es_reducer_n_mine, es_reducer_leaf
+ *     g = es_reducer_leaf_begin(r, i)              not zeroed: the leaf overwrites every element it ever writes
+ *     backward ... es_reducer_ready(r, offset, n)  this range is final (counts on the last leaf, ignored before)
+ *     es_reducer_poll(r)                           between tape operations: moves messages, never blocks
+ *     es_reducer_leaf_end(r, i)                    everything is final
+ *   es_reducer_finish_all(r)                       the sums of my segments are in es_reducer_segment(...).sum
+ *   ... change my segments of the parameters ...
+ *   es_reducer_gather_begin(r, values)             segments of values set out to all ranks (copies), bucket by bucket, while
+ *   es_reducer_gather_wait(r, offset, n)           the next step's forward pass goes on: wait before a range is read
  *
  * More ranks than leaves (stage 1): pass n_leaves = max(L, P). Leaves L.. are then never active, and doubling
  * S changes neither the tree nor, therefore, a bit of the sums.
  *
- * Collectivity: new, finish, norm2, gather, free are collective; the others are local. P must be a power of
+ * Collectivity: new, finish, norm2, gather_begin, free are collective; the others are local. P must be a power of
  * two and <= S. Memory: log2(S/P)+1 vectors of the gradient, half a vector more when every rank has one slot
  * (P = S > 1): received halves land in memory of leaves already merged, or there. No allocation after
  * es_reducer_new_all.
@@ -78,8 +79,12 @@ int es_reducer_finish_all(struct es_reducer *r, struct es_err *err);
  * every step. */
 int es_reducer_n_segments(const struct es_reducer *r);
 struct es_segment es_reducer_segment(struct es_reducer *r, int i);
-/* values [n_elements]: each rank's segments are right on entry; all of it is on return. */
-int es_reducer_gather_all(struct es_reducer *r, float *values, struct es_err *err);
+/* values [n_elements]: each rank's segments are right on entry, all of it behind the waits; until then nobody writes to it. Poll,
+ * finish and every wait move its messages on. All ranks begin at the same place, between finish and the next begin; the next finish
+ * ends what was not waited for. A wait ends when the other ranks poll or wait: none may be held up by this one meanwhile. */
+void es_reducer_gather_begin(struct es_reducer *r, float *values);
+void es_reducer_gather_wait(struct es_reducer *r, int64_t offset, int64_t n);
+bool es_reducer_gathering(const struct es_reducer *r); /* some of this rank's buckets are not there */
 
 /* Sum of squares of the summed gradient, after finish: the same bits on any number of ranks. Fixed tree:
  * every bucket has 1024 blocks of bucket_elements / 1024 elements (4096 for the largest bucket); a block is
@@ -87,8 +92,8 @@ int es_reducer_gather_all(struct es_reducer *r, float *values, struct es_err *er
  * whole subtree for P up to 1024), buckets in order. Collective (one allgather of one double per bucket). */
 double es_reducer_norm2_all(struct es_reducer *r);
 
-double
-es_reducer_exposed_s(const struct es_reducer *r); /* seconds spent waiting in the last finish and gather */
+/* Seconds that this step spent waiting: for parameters of the step before, in finish, in waits behind it. */
+double es_reducer_exposed_s(const struct es_reducer *r);
 /* This rank's, of gradients in the last step and parameters in its gather: about 2 (1 - 1/P) of the vector. */
 int64_t es_reducer_sent_bytes(const struct es_reducer *r);
 int64_t es_reducer_bytes(const struct es_reducer *r); /* memory held */

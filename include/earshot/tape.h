@@ -86,6 +86,9 @@ typedef void (*es_watch_fn)(void *ctx, const char *point, int index, const struc
 void es_tape_watch(struct es_tape *t, es_watch_fn watch, void *ctx);
 void es_tape_point(const struct es_tape *t, const char *point, int index, const struct es_tensor *x);
 
+/* Somebody may hold up a parameter: called before the forward pass since es_tape_reset reads it for the first time. */
+void es_tape_on_param(struct es_tape *t, void (*on_param)(void *ctx, int param), void *ctx);
+
 /* Somebody may time the operations: called behind each that ran (not on a dry tape, not for views), and behind its backward
  * function. Its name is that of its output. The tensors must not be kept. */
 struct es_tape_event {

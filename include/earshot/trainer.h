@@ -4,11 +4,11 @@
  * The trainer knows features and targets, not files: the caller hands it leaves (loader.h in a run, golden
  * data in tests).
  *
- * Order of calls: es_trainer_new_all; es_trainer_student / _teacher to load or initialise values and
- * es_trainer_ready_all afterwards; es_trainer_step_all for every step; es_trainer_free_all.
+ * Order of calls: es_trainer_new_all; es_trainer_student / _teacher to load values; es_trainer_step_all for every step,
+ * es_trainer_settle_all before the student is read; es_trainer_free_all.
  *
  * Precision: with a kind of bf16 the transformers' linear layers multiply in bf16 (kernels_bf16.h), by copies of the weights that are
- * packed at the start of every step; parameters, gradients and everything else stay fp32. Loading values needs no care. The kind must
+ * packed again in every step; parameters, gradients and everything else stay fp32. Loading values needs no care. The kind must
  * be the same on all ranks.
  *
  * Memory: planned by a dry run of one leaf; es_trainer_report prints the table. No allocation after the first
@@ -74,7 +74,7 @@ struct es_step_report { /* the same on all ranks */
     double mean[ES_N_TERMS]; /* over active leaves, of the terms as published (total: sum over leaves /
                                 leaves) */
     double gradient_norm, lr_factor;
-    uint64_t digest; /* of the student's weights and buffers after the step; 0 when not asked for */
+    uint64_t digest; /* of the student's weights and buffers as the step found them; 0 when not asked for */
     double time_min[ES_N_TIMES], time_mean[ES_N_TIMES], time_max[ES_N_TIMES];
     int time_slowest[ES_N_TIMES];
     bool stop; /* some rank was signalled */
@@ -102,7 +102,8 @@ int es_trainer_size(const struct es_trainer_params *tp, struct es_trainer_size *
 double es_trainer_leaf_flops(const struct es_trainer_params *tp, double *frozen);
 
 const struct es_net *es_trainer_net(const struct es_trainer *t);
-struct es_params *es_trainer_student(struct es_trainer *t);
+struct es_params *
+es_trainer_student(struct es_trainer *t); /* behind a step: not before es_trainer_settle_all */
 struct es_params *es_trainer_teacher(struct es_trainer *t); /* NULL in pre-training */
 struct es_optim *es_trainer_optim(struct es_trainer *t);
 struct es_reducer *es_trainer_reducer(struct es_trainer *t);
@@ -112,6 +113,9 @@ struct es_tape *es_trainer_tape(struct es_trainer *t, enum es_tape_role role);
 
 int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_leaf_fn leaf, void *ctx,
                         bool digest, struct es_step_report *report, struct es_err *err);
+/* Parameters of a step travel from their owners to the other ranks while the next step's forward pass goes on, each waited for where
+ * it is first read. Ends that: before somebody else reads the student. Cheap when there is nothing to end. */
+void es_trainer_settle_all(struct es_trainer *t);
 /* Leaves this rank computed since creation (each leaf is computed once, by its owner). */
 int64_t es_trainer_leaves_done(const struct es_trainer *t);
 /* Of the last step, this rank: bytes of gradients and parameters sent; seconds of waiting for them that nothing hid. */

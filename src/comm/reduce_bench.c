@@ -46,7 +46,8 @@ static double run_earshot(struct bench *b) {
         struct es_segment s = es_reducer_segment(b->reducer, i);
         memcpy(b->values + s.offset, s.sum, (size_t)s.n * sizeof(float));
     }
-    es_reducer_gather_all(b->reducer, b->values, NULL);
+    es_reducer_gather_begin(b->reducer, b->values);
+    es_reducer_gather_wait(b->reducer, 0, b->n);
     return es_now_s() - begin_s;
 }
 

@@ -10,7 +10,7 @@
 #define MAX_RANKS 1024 /* a bucket is a multiple of this, so that halving comes out even */
 #define MAX_BUCKET ((int64_t)1 << 22)
 #define MIN_BUCKET ((int64_t)1 << 16)
-#define MAX_BUCKETS 32767 /* tags that every MPI has */
+#define MAX_BUCKETS 16383 /* two tags each of those that every MPI has */
 #define MAX_LEAVES (1 << 20)
 #define MAX_DEPTH 21
 #define N_BLOCKS MAX_RANKS /* of a bucket, in the norm */
@@ -27,6 +27,11 @@ struct bucket {
     int64_t n_ready, index_sum;
 };
 
+/* The values of a bucket on their way to all ranks: at this level, downwards; EMPTY: all there. */
+struct flight {
+    int level, waiting; /* messages under way */
+};
+
 struct es_reducer {
     struct es_comm *comm;
     int rank, size, n_levels;          /* size = 2^n_levels */
@@ -38,8 +43,9 @@ struct es_reducer {
     float *vector[MAX_DEPTH + 1]; /* [n_buckets * bucket_elements] each, depth + 1 of them */
     float *half;                  /* [n_buckets * bucket_elements / 2] when depth = 0 and size > 1 */
     struct bucket *bucket;
-    MPI_Request *request; /* [2 n_buckets]: send, receive */
-    int *completed;       /* [2 n_buckets] */
+    struct flight *flight;
+    MPI_Request *request; /* [4 n_buckets]: of each bucket's sums send, receive; behind them of its values */
+    int *completed;       /* [4 n_buckets] */
     double *norm_mine;    /* [n_buckets] */
     double *norm_all;     /* [size, n_buckets] */
     double block[N_BLOCKS];
@@ -57,6 +63,9 @@ struct es_reducer {
     bool other_empty[MAX_DEPTH];
     double exposed_s;
     int64_t sent_bytes;
+
+    float *values;       /* [n_elements] of the gather under way */
+    int64_t n_gathering; /* buckets */
 };
 
 /* ---- pure functions of the layout */
@@ -144,13 +153,15 @@ static int reducer_alloc(struct es_reducer *r, struct es_err *err) {
     for (int i = 0; i <= r->depth; i++) r->vector[i] = count_alloc(r, n, sizeof(float), err);
     if (r->depth == 0 && r->size > 1) r->half = count_alloc(r, n / 2, sizeof(float), err);
     r->bucket = count_alloc(r, nb, sizeof *r->bucket, err);
-    r->request = count_alloc(r, 2 * nb, sizeof(MPI_Request), err);
-    r->completed = count_alloc(r, 2 * nb, sizeof(int), err);
+    r->flight = count_alloc(r, nb, sizeof *r->flight, err);
+    r->request = count_alloc(r, 4 * nb, sizeof(MPI_Request), err);
+    r->completed = count_alloc(r, 4 * nb, sizeof(int), err);
     r->norm_mine = count_alloc(r, nb, sizeof(double), err);
     r->norm_all = count_alloc(r, nb * r->size, sizeof(double), err);
     r->leaf = count_alloc(r, r->n_mine_max, sizeof(int), err);
     if (err->code) return es_err_prefix(err, "reducer of %lld elements", (long long)r->n_elements);
-    for (int64_t i = 0; i < 2 * nb; i++) r->request[i] = MPI_REQUEST_NULL;
+    for (int64_t i = 0; i < 4 * nb; i++) r->request[i] = MPI_REQUEST_NULL;
+    for (int64_t b = 0; b < nb; b++) r->flight[b].level = EMPTY;
     return 0;
 }
 
@@ -194,12 +205,14 @@ void es_reducer_free_all(struct es_reducer **out) {
         es_reducer_abandon(r);
         es_reducer_finish_all(r, NULL);
     }
+    if (r->n_gathering > 0) es_reducer_gather_wait(r, 0, r->n_elements);
     es_comm_free_all(&r->comm);
     es_free(&r->leaf);
     es_free(&r->norm_all);
     es_free(&r->norm_mine);
     es_free(&r->completed);
     es_free(&r->request);
+    es_free(&r->flight);
     es_free(&r->bucket);
     es_free(&r->half);
     for (int i = MAX_DEPTH; i >= 0; i--) es_free(&r->vector[i]);
@@ -272,16 +285,67 @@ static void bucket_exchange(struct es_reducer *r, int64_t b) {
     r->n_done++;
 }
 
-static void message_done(struct es_reducer *r, int i_request) {
-    int64_t b = i_request / 2;
+static void sum_message_done(struct es_reducer *r, int64_t b) {
     struct bucket *k = &r->bucket[b];
-    r->n_flying--;
     if (--k->waiting > 0) return;
     if (k->add)
         add_into(at_bucket(r, r->current, b) + k->lo, receive_space(r, b),
                  r->bucket_elements >> (k->level + 1));
     k->level++;
     bucket_exchange(r, b);
+}
+
+/* The part of bucket b that a rank holds at a level, cut to the vector; n = 0: all padding. */
+static struct es_segment part_of(const struct es_reducer *r, int64_t b, int rank, int level) {
+    int64_t offset = b * r->bucket_elements + segment_lo(r, rank, level), n = r->bucket_elements >> level;
+    if (offset > r->n_elements) offset = r->n_elements;
+    if (n > r->n_elements - offset) n = r->n_elements - offset;
+    return (struct es_segment){.offset = offset, .n = n};
+}
+
+/* The exchange of sums run backwards: at level k a rank gives the values that it has and gets the other half of the next larger
+ * segment. */
+static void gather_exchange(struct es_reducer *r, int64_t b) {
+    struct flight *f = &r->flight[b];
+    MPI_Request *request = &r->request[2 * (r->n_buckets + b)];
+    int tag = (int)(r->n_buckets + b);
+    for (; f->level >= 0; f->level--) {
+        int partner = r->rank ^ 1 << f->level;
+        struct es_segment mine = part_of(r, b, r->rank, f->level + 1),
+                          other = part_of(r, b, partner, f->level + 1);
+        f->waiting = (mine.n > 0) + (other.n > 0);
+        r->n_flying += f->waiting;
+        if (other.n > 0)
+            ES_MPI(r->comm, MPI_Irecv, r->values + other.offset, (int)other.n, MPI_FLOAT, partner, tag,
+                   r->comm->mpi, &request[1]);
+        if (mine.n > 0)
+            ES_MPI(r->comm, MPI_Isend, r->values + mine.offset, (int)mine.n, MPI_FLOAT, partner, tag,
+                   r->comm->mpi, &request[0]);
+        if (f->waiting > 0) return;
+    }
+    r->n_gathering--;
+}
+
+static void message_done(struct es_reducer *r, int i_request) {
+    int64_t b = i_request / 2;
+    r->n_flying--;
+    if (b < r->n_buckets) {
+        sum_message_done(r, b);
+    } else if (--r->flight[b -= r->n_buckets].waiting == 0) {
+        r->flight[b].level--;
+        gather_exchange(r, b);
+    }
+}
+
+/* Some messages, of sums or of values, at least one when wait. */
+static void progress(struct es_reducer *r, bool wait) {
+    int n = 0, n_requests = (int)(4 * r->n_buckets);
+    if (wait)
+        ES_MPI(r->comm, MPI_Waitsome, n_requests, r->request, &n, r->completed, MPI_STATUSES_IGNORE);
+    else
+        ES_MPI(r->comm, MPI_Testsome, n_requests, r->request, &n, r->completed, MPI_STATUSES_IGNORE);
+    ES_ASSERT(n > 0 || !wait);
+    for (int i = 0; i < n; i++) message_done(r, r->completed[i]);
 }
 
 /* The last leaf's part of this bucket is final: the rest of the binary counter, for this bucket alone, then
@@ -300,10 +364,7 @@ static void release_all(struct es_reducer *r, bool merge) {
 }
 
 void es_reducer_poll(struct es_reducer *r) {
-    if (r->n_flying == 0) return;
-    int n = 0;
-    ES_MPI(r->comm, MPI_Testsome, (int)(2 * r->n_buckets), r->request, &n, r->completed, MPI_STATUSES_IGNORE);
-    for (int i = 0; i < n; i++) message_done(r, r->completed[i]);
+    if (r->n_flying > 0) progress(r, false);
 }
 
 /* ---- inside a rank: the binary counter */
@@ -345,6 +406,7 @@ static bool any_leaf(const struct es_reducer *r, int first_rank, int n_ranks) {
 void es_reducer_begin(struct es_reducer *r, int n_active) {
     ES_ASSERT(!r->active && n_active >= 1 && n_active <= r->n_leaves);
     r->active = true;
+    r->exposed_s = 0;
     r->sent_bytes = 0;
     r->n_active = n_active;
     r->n_mine = r->n_ended = r->n_pushed = 0;
@@ -420,27 +482,13 @@ int es_reducer_finish_all(struct es_reducer *r, struct es_err *err) {
     (void)err; /* a lost rank ends the job; kept so that a later MPI may do better */
     ES_ASSERT(r->active && r->n_ended == r->n_mine);
     double begin_s = es_now_s();
-    while (r->n_done < r->n_buckets) {
-        int n = 0;
-        ES_MPI(r->comm, MPI_Waitsome, (int)(2 * r->n_buckets), r->request, &n, r->completed,
-               MPI_STATUSES_IGNORE);
-        ES_ASSERT(n > 0);
-        for (int i = 0; i < n; i++) message_done(r, r->completed[i]);
-    }
+    while (r->n_done < r->n_buckets || r->n_gathering > 0) progress(r, true);
     r->active = false;
-    r->exposed_s = es_now_s() - begin_s;
+    r->exposed_s += es_now_s() - begin_s;
     return 0;
 }
 
 /* ---- after the sum */
-
-/* The part of bucket b that a rank holds at a level, cut to the vector; n = 0: all padding. */
-static struct es_segment part_of(const struct es_reducer *r, int64_t b, int rank, int level) {
-    int64_t offset = b * r->bucket_elements + segment_lo(r, rank, level), n = r->bucket_elements >> level;
-    if (offset > r->n_elements) offset = r->n_elements;
-    if (n > r->n_elements - offset) n = r->n_elements - offset;
-    return (struct es_segment){.offset = offset, .n = n};
-}
 
 int es_reducer_n_segments(const struct es_reducer *r) {
     return (int)r->n_buckets;
@@ -453,29 +501,30 @@ struct es_segment es_reducer_segment(struct es_reducer *r, int i) {
     return s;
 }
 
-/* The exchange run backwards: at level k a rank gives what it has and gets the other half of the next larger
- * segment. */
-int es_reducer_gather_all(struct es_reducer *r, float *values, struct es_err *err) {
-    (void)err;
-    ES_ASSERT(!r->active);
-    double begin_s = es_now_s();
-    for (int level = r->n_levels - 1; level >= 0; level--) {
-        int partner = r->rank ^ 1 << level;
-        for (int64_t b = 0; b < r->n_buckets; b++) {
-            struct es_segment mine = part_of(r, b, r->rank, level + 1),
-                              other = part_of(r, b, partner, level + 1);
-            if (other.n > 0)
-                ES_MPI(r->comm, MPI_Irecv, values + other.offset, (int)other.n, MPI_FLOAT, partner, (int)b,
-                       r->comm->mpi, &r->request[2 * b + 1]);
-            r->sent_bytes += mine.n * (int64_t)sizeof(float);
-            if (mine.n > 0)
-                ES_MPI(r->comm, MPI_Isend, values + mine.offset, (int)mine.n, MPI_FLOAT, partner, (int)b,
-                       r->comm->mpi, &r->request[2 * b]);
-        }
-        ES_MPI(r->comm, MPI_Waitall, (int)(2 * r->n_buckets), r->request, MPI_STATUSES_IGNORE);
+void es_reducer_gather_begin(struct es_reducer *r, float *values) {
+    ES_ASSERT(!r->active && r->n_gathering == 0);
+    r->values = values;
+    r->n_gathering = r->n_buckets;
+    for (int64_t b = 0; b < r->n_buckets; b++) {
+        r->flight[b] = (struct flight){.level = r->n_levels - 1};
+        for (int k = 1; k <= r->n_levels; k++)
+            r->sent_bytes += part_of(r, b, r->rank, k).n * (int64_t)sizeof(float);
+        gather_exchange(r, b);
     }
+}
+
+void es_reducer_gather_wait(struct es_reducer *r, int64_t offset, int64_t n) {
+    ES_ASSERT(offset >= 0 && n >= 0 && n <= r->n_elements - offset);
+    if (r->n_gathering == 0) return;
+    double begin_s = es_now_s();
+    es_reducer_poll(r);
+    for (int64_t b = offset / r->bucket_elements; b * r->bucket_elements < offset + n; b++)
+        while (r->flight[b].level != EMPTY) progress(r, true);
     r->exposed_s += es_now_s() - begin_s;
-    return 0;
+}
+
+bool es_reducer_gathering(const struct es_reducer *r) {
+    return r->n_gathering > 0;
 }
 
 /* Eight chains, so that the sum is the same whether the compiler uses vectors or not. Squares of floats are

@@ -216,6 +216,15 @@ int es_metrics_add(struct es_metrics *m, int table, int64_t step, const void *co
     return 0;
 }
 
+void es_metrics_amend(struct es_metrics *m, int table, int64_t step, int i, const void *value) {
+    if (!m) return;
+    const struct table *t = &m->table[table];
+    ES_ASSERT(table >= 0 && table < m->n_tables && i >= 0 && i < t->n_declared);
+    const struct column *c = &m->column[t->declared[i]];
+    if (t->n > 0 && t->step[t->n - 1] == step)
+        memcpy(c->rows + (size_t)(t->n - 1) * c->row_bytes, value, c->row_bytes);
+}
+
 /* ---- the file */
 
 int es_metrics_flush(struct es_metrics *m, struct es_err *err) {

@@ -19,6 +19,7 @@ struct es_params {
     struct es_hash *hash; /* for the digest, which a step takes without allocating */
     struct es_param entry[MAX_PARAMS];
     struct es_bf16_weight *packed[MAX_PARAMS];
+    bool stale[MAX_PARAMS]; /* its packed copy is older than its values */
     int n_aliases;
     struct alias {
         char name[120];
@@ -117,6 +118,7 @@ int es_params_clone(struct es_params **out, const struct es_params *p, struct es
     **out = *p;
     (*out)->hash = NULL;
     memset((*out)->packed, 0, sizeof(*out)->packed);
+    memset((*out)->stale, 0, sizeof(*out)->stale);
     (*out)->values = es_alloc((size_t)p->n_values, sizeof(float), err);
     if (!(*out)->values || es_hash_new(&(*out)->hash, err) < 0) {
         es_params_free(out);
@@ -213,16 +215,18 @@ int es_params_packed_new(struct es_params *p, struct es_bf16 *e, struct es_err *
         const struct es_param *q = &p->entry[i];
         if (q->bf16) ES_TRY(es_bf16_weight_new(&p->packed[i], e, inputs(q), q->shape[0], err));
     }
+    es_params_changed(p, true);
     return 0;
 }
 
-void es_params_pack(struct es_params *p, bool all) {
+void es_params_changed(struct es_params *p, bool all) {
     for (int i = 0; i < p->n; i++)
-        if (p->packed[i] && (all || p->entry[i].trainable))
-            es_bf16_weight_set(p->packed[i], p->values + p->entry[i].offset);
+        if (all || p->entry[i].trainable) p->stale[i] = p->packed[i] != NULL;
 }
 
-const struct es_bf16_weight *es_params_packed(const struct es_params *p, int i) {
+const struct es_bf16_weight *es_params_packed(struct es_params *p, int i) {
+    if (p->stale[i]) es_bf16_weight_set(p->packed[i], p->values + p->entry[i].offset);
+    p->stale[i] = false;
     return p->packed[i];
 }
 

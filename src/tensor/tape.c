@@ -41,6 +41,8 @@ struct es_tape {
     int n_inputs;
     es_watch_fn watch;
     void *watch_ctx;
+    void (*on_param)(void *ctx, int param);
+    void *on_param_ctx;
     es_profile_fn profile;
     void *profile_ctx;
     double begin_s;            /* of the operation that computes; 0: none */
@@ -136,6 +138,11 @@ const struct es_bf16_weight *es_tape_packed(const struct es_tape *t, const struc
     return es_params_packed(t->tp.params, w->param);
 }
 
+void es_tape_on_param(struct es_tape *t, void (*on_param)(void *ctx, int param), void *ctx) {
+    t->on_param = on_param;
+    t->on_param_ctx = ctx;
+}
+
 void es_tape_watch(struct es_tape *t, es_watch_fn watch, void *ctx) {
     t->watch = watch;
     t->watch_ctx = ctx;
@@ -179,6 +186,7 @@ struct es_tensor *es_tape_input(struct es_tape *t, const char *name, int ndim, c
 
 struct es_tensor *es_tape_param(struct es_tape *t, int index) {
     if (t->param[index]) return t->param[index];
+    if (t->on_param) t->on_param(t->on_param_ctx, index);
     struct es_param *p = es_params_at(t->tp.params, index);
     struct es_tensor *x = new_tensor(t, p->name, p->ndim, p->shape);
     x->data = es_params_data(t->tp.params, index);

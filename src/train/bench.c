@@ -190,7 +190,6 @@ static int verify(const struct es_trainer_params *tp, double *worst, struct es_e
     if (tp->bf16 != ES_BF16_NONE) {
         ES_GO(es_bf16_new(&bf16, tp->bf16, err));
         ES_GO(es_params_packed_new(p, bf16, err));
-        es_params_pack(p, true);
     }
     int64_t n_x = (int64_t)c.transformer.n_mels * SHORT_FRAMES,
             n_y = (int64_t)c.pretrain_frames * c.pretrain_classes;
@@ -322,6 +321,7 @@ int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params
         for (int k = 0; k < ES_N_TIMES; k++) phase[(size_t)k * n + (size_t)s] = report.time_mean[k];
         es_log(ES_LOG_INFO, "step %d/%d seconds=%.3f", s + 1, p->steps, seconds[s]);
     }
+    es_trainer_settle_all(t);
     double peak_after = peak_gflops(p, out->threads);
     out->peak_gflops_per_s = (peak > peak_after ? peak : peak_after) * out->ranks;
     double s = bench_median(seconds, p->steps);

@@ -180,6 +180,13 @@ static int load(struct run *r, struct es_err *err) {
     return *head ? train_init_head_all(r->comm, r->trainer, head, err) : 0;
 }
 
+/* All parameters to all ranks, before somebody reads them, and their digest to the log. */
+static void settle(struct run *r, struct es_train_summary *summary) {
+    es_trainer_settle_all(r->trainer);
+    summary->digest = es_params_digest(es_trainer_student(r->trainer));
+    train_log_digest(r->log, r->step - 1, summary->digest);
+}
+
 /* The student's scores decide which checkpoint is the best. */
 static int validate(struct run *r, struct es_train_summary *summary, struct es_err *err) {
     struct es_validation v[2];
@@ -279,19 +286,20 @@ static int steps(struct run *r, struct es_train_summary *summary, struct es_err 
         else
             r->n_bad = 0;
         r->clips_done += (int64_t)report.n_active * r->tp.leaf_clips;
+        train_log_digest(r->log, r->step - 1, report.digest);
         train_log_step(r->log, r->step, &report, &r->tp);
         r->step++;
         summary->loss = report.mean[ES_TERM_TOTAL];
-        summary->digest = report.digest;
         char extra[160];
         snprintf(extra, sizeof extra, "loss=%.4f grad_norm=%.3g lr_factor=%.3g", report.mean[ES_TERM_TOTAL],
                  report.gradient_norm, report.lr_factor);
         es_progress_update(&progress, r->step, r->tp.total_steps, "steps", extra);
         if (r->step == first + 1) allocations = es_mem_allocations();
-        bool last = r->step == r->tp.total_steps;
-        if (r->scoring && (r->step % every == 0 || last)) ES_TRY(validate(r, summary, err));
-        bool ending = report.stop || r->step == r->end_step;
+        bool last = r->step == r->tp.total_steps, ending = report.stop || r->step == r->end_step;
+        bool validating = r->scoring && (r->step % every == 0 || last);
         if (time_to_save(r)) r->due = true;
+        if (validating || ending || r->due) settle(r, summary);
+        if (validating) ES_TRY(validate(r, summary, err));
         bool saving =
             ending || (r->due && !writing(r, ES_CKPT_BEST)); /* of a best one of this step: behind it */
         if (ending && writing(r, ES_CKPT_BEST))

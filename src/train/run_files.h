@@ -53,6 +53,8 @@ int train_log_open_all(const struct es_comm *c, struct train_log **l, const stru
 void train_log_close(struct train_log **l);
 void train_log_step(struct train_log *l, int64_t step, const struct es_step_report *r,
                     const struct es_trainer_params *tp);
+/* Of the parameters behind that step, if it has the last row: known when they are on all ranks. */
+void train_log_digest(struct train_log *l, int64_t step, uint64_t digest);
 void train_log_valid(struct train_log *l, int64_t step, const struct es_validation v[2]);
 /* A checkpoint after `step` steps: how long training waited for it, how long it took to write. */
 void train_log_checkpoint(struct train_log *l, int64_t step, double exposed_s, double write_s,

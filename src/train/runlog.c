@@ -8,6 +8,7 @@
 #include "run_files.h"
 
 enum { TABLE_STEP, TABLE_VALID, TABLE_CHECKPOINT, N_TABLES };
+enum { COLUMN_DIGEST = 5 }; /* of TABLE_STEP */
 
 struct train_log {
     struct es_metrics *m;
@@ -93,18 +94,21 @@ void train_log_step(struct train_log *l, int64_t step, const struct es_step_repo
                     const struct es_trainer_params *tp) {
     struct es_err e = {0};
     double lr = 0;
+    const uint64_t not_yet_known = 0;
     for (int i = 0; i < tp->optim.n_groups; i++)
         lr = fmax(lr, es_optim_lr(&tp->optim, i, step, r->lr_factor));
     for (int j = 0; j < l->leaves; j++)
         for (int k = 0; k < ES_N_TERMS; k++)
             l->leaf[j * ES_N_TERMS + k] =
                 j < r->n_active ? r->leaf[(int64_t)j * r->leaf_stride + k] : (double)NAN;
-    const void *row[] = {l->leaf,           &r->mean[ES_TERM_TOTAL],
-                         &r->lr_factor,     &lr,
-                         &r->gradient_norm, &r->digest,
-                         r->time_min,       r->time_mean,
+    const void *row[] = {l->leaf,           &r->mean[ES_TERM_TOTAL], &r->lr_factor, &lr,
+                         &r->gradient_norm, &not_yet_known,          r->time_min,   r->time_mean,
                          r->time_max,       r->time_slowest};
     keep(l, es_metrics_add(l->m, l->table[TABLE_STEP], step, row, &e), &e);
+}
+
+void train_log_digest(struct train_log *l, int64_t step, uint64_t digest) {
+    es_metrics_amend(l->m, l->table[TABLE_STEP], step, COLUMN_DIGEST, &digest);
 }
 
 void train_log_valid(struct train_log *l, int64_t step, const struct es_validation v[2]) {

@@ -36,7 +36,8 @@ struct es_trainer {
     struct es_net *net;
     struct es_params *student, *teacher;
     struct es_bf16 *bf16; /* NULL: fp32 */
-    bool packed;          /* frozen weights are */
+    bool packed;          /* frozen weights were, in an earlier step */
+    bool settled;         /* the student's parameters are the last step's on this rank */
     struct workspace ws;
     struct es_reducer *reducer;
     struct es_optim *optim;
@@ -339,12 +340,19 @@ static int set_up_bf16(struct es_trainer *t, struct es_err *err) {
 }
 
 /* Frozen values come from a checkpoint or import before the first step and stay. */
-static void pack_weights(struct es_trainer *t) {
+static void weights_changed(struct es_trainer *t) {
     if (!t->bf16) return;
-    es_params_pack(t->student, !t->packed);
-    if (packed_teacher(t)) es_params_pack(packed_teacher(t), !t->packed);
+    es_params_changed(t->student, !t->packed);
+    if (packed_teacher(t)) es_params_changed(packed_teacher(t), !t->packed);
     t->packed = true;
-    lap(t, ES_TIME_FORWARD);
+}
+
+/* The student's forward pass is about to read a parameter: what other ranks changed of it must be there. */
+static void on_param(void *ctx, int param) {
+    struct es_trainer *t = ctx;
+    const struct es_param *p = es_params_at(t->student, param);
+    if (!p->trainable) return;
+    if (!t->settled) es_reducer_gather_wait(t->reducer, p->offset, p->n);
 }
 
 static int64_t packed_bytes(const struct es_trainer *t) {
@@ -407,6 +415,8 @@ int es_trainer_new_all(struct es_trainer **out, const struct es_comm *c, const s
     ES_GO(count_leaves(t, es_comm_size(c), err));
     ES_GO(es_comm_dup_all(&t->comm, c, err));
     ES_GO(es_err_agree_all(c, set_up(t, err), err));
+    es_tape_on_param(t->ws.student, on_param, t);
+    t->settled = true;
     set_groups(t);
     ES_GO(
         es_reducer_new_all(&t->reducer, t->comm, es_params_n_trainable(t->student), t->tree_leaves, 0, err));
@@ -515,6 +525,7 @@ const struct es_net *es_trainer_net(const struct es_trainer *t) {
     return t->net;
 }
 struct es_params *es_trainer_student(struct es_trainer *t) {
+    ES_ASSERT(t->settled);
     return t->student;
 }
 struct es_params *es_trainer_teacher(struct es_trainer *t) {
@@ -649,6 +660,11 @@ double es_trainer_exposed_s(const struct es_trainer *t) {
     return es_reducer_exposed_s(t->reducer);
 }
 
+void es_trainer_settle_all(struct es_trainer *t) {
+    if (!t->settled) es_reducer_gather_wait(t->reducer, 0, es_params_n_trainable(t->student));
+    t->settled = true;
+}
+
 int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_leaf_fn leaf, void *ctx,
                         bool digest, struct es_step_report *report, struct es_err *err) {
     const struct es_trainer_params *tp = &t->tp;
@@ -658,11 +674,13 @@ int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_lea
     t->mark_s = begin_s;
     es_reducer_begin(t->reducer, n_active);
     es_leafgather_begin(t->gather, n_active);
-    pack_weights(t);
+    weights_changed(t);
     int rc = my_leaves(t, step, n_active, leaf, ctx, err);
     int finished = es_reducer_finish_all(t->reducer, rc == 0 ? err : NULL);
     if (rc == 0) rc = finished;
+    t->settled = true;
     lap(t, ES_TIME_REDUCE);
+    if (digest) report->digest = es_params_digest(t->student);
 
     struct rank_header *h = es_leafgather_header(t->gather);
     memcpy(h->time, t->time, sizeof h->time);
@@ -683,10 +701,7 @@ int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_lea
         if (report->bad_leaf < 0 && es_trainer_bad_loss(tp, record[ES_TERM_TOTAL])) report->bad_leaf = j;
     }
     report->bad = report->bad_leaf >= 0 || !isfinite(report->gradient_norm);
-    if (report->bad) { /* before anything changes */
-        if (digest) report->digest = es_params_digest(t->student);
-        return 0;
-    }
+    if (report->bad) return 0; /* before anything changes */
     for (int j = 0; j < n_active; j++) {
         const double *record = es_leafgather_leaf(t->gather, j);
         const double *at = record + ES_N_TERMS;
@@ -699,8 +714,10 @@ int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_lea
     report->lr_factor = es_schedule_factor(tp->schedule, step, tp->warmup_steps, tp->total_steps);
     if (t->teacher) es_ema_update(t->teacher, t->student, es_ema_alpha(step, tp->ema_decay));
     es_optim_step(t->optim, t->student, t->reducer, step, report->lr_factor, scale);
-    ES_TRY(es_reducer_gather_all(t->reducer, es_params_values(t->student), err));
-    if (digest) report->digest = es_params_digest(t->student);
+    es_reducer_gather_begin(t->reducer, es_params_values(t->student));
+    t->settled = false;
+    if (t->frozen)
+        es_trainer_settle_all(t); /* its exchanges would hold up other ranks' waits; the CRNN is small */
     lap(t, ES_TIME_OPTIMIZER);
     t->optimizer_s = t->time[ES_TIME_OPTIMIZER];
     return 0;

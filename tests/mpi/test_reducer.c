@@ -127,6 +127,12 @@ static void step(struct buffers *b, struct es_reducer *r, int rank, int64_t n, i
     ES_ASSERT(es_reducer_finish_all(r, NULL) == 0);
 }
 
+static void gather(struct es_reducer *r, float *values, int64_t n) {
+    es_reducer_gather_begin(r, values);
+    es_reducer_gather_wait(r, 0, n);
+    ES_ASSERT(!es_reducer_gathering(r));
+}
+
 /* Sums, norm and gathered values against tree[0]. */
 static void compare(struct buffers *b, const struct es_comm *c, struct es_reducer *r, int64_t n,
                     int64_t bucket) {
@@ -146,7 +152,8 @@ static void compare(struct buffers *b, const struct es_comm *c, struct es_reduce
     double norm2 = es_reducer_norm2_all(r), want = reference_norm2(b, n, bucket), plain = 0;
     for (int64_t i = 0; i < n; i++) plain += (double)b->tree[0][i] * (double)b->tree[0][i];
     ES_ASSERT(memcmp(&norm2, &want, sizeof want) == 0 && fabs(norm2 - plain) <= 1e-13 * plain);
-    ES_ASSERT(es_reducer_gather_all(r, b->values, NULL) == 0 && es_reducer_exposed_s(r) >= 0);
+    gather(r, b->values, n);
+    ES_ASSERT(es_reducer_exposed_s(r) >= 0);
     bool gather_restores_the_vector = memcmp(b->values, b->tree[0], (size_t)n * sizeof(float)) == 0;
     ES_ASSERT(gather_restores_the_vector);
 }
@@ -258,6 +265,41 @@ static void every_leaf_has_one_rank(const struct es_comm *c) {
     }
 }
 
+/* Gathered values arrive while the next step goes on, ranges waited for in another order on every rank, or not at all; on ranks
+ * without a leaf, too. The last gather is under way when the reducer is freed. */
+static void values_travel_through_the_next_step(struct buffers *b, const struct es_comm *c, int n_active) {
+    const int64_t n = 5000;
+    struct es_reducer *r = NULL;
+    struct es_err err = {0};
+    ES_ASSERT(es_reducer_new_all(&r, c, n, 16, 1024, &err) == 0);
+    ES_ASSERT(tree(b, n, 16, n_active, 0, 16, 0));
+    for (int i_step = 0; i_step < 6; i_step++) {
+        struct es_rng rng =
+            es_rng_make(b->seed, ES_RNG_SHUFFLE, (uint32_t)i_step, (uint32_t)es_comm_rank(c), 1);
+        es_reducer_begin(r, n_active);
+        for (int i = 0; i < es_reducer_n_mine(r); i++) {
+            for (int k = 0; k < 5 && i_step % 3 > 0; k++) {
+                int64_t lo = (int64_t)es_rng_below(&rng, (uint64_t)n),
+                        part = 1 + (int64_t)es_rng_below(&rng, (uint64_t)(n - lo));
+                es_reducer_gather_wait(r, lo, part);
+                ES_ASSERT(memcmp(b->values + lo, b->tree[0] + lo, (size_t)part * sizeof(float)) == 0);
+            }
+            backward(b, r, es_reducer_leaf_begin(r, i), n, es_reducer_leaf(r, i), &rng);
+            es_reducer_leaf_end(r, i);
+        }
+        ES_ASSERT(es_reducer_finish_all(r, NULL) == 0 && !es_reducer_gathering(r));
+        ES_ASSERT(i_step == 0 || memcmp(b->values, b->tree[0], (size_t)n * sizeof(float)) == 0);
+        for (int64_t i = 0; i < n; i++) b->values[i] = -1e30f;
+        for (int i = 0; i < es_reducer_n_segments(r); i++) {
+            struct es_segment s = es_reducer_segment(r, i);
+            memcpy(b->values + s.offset, s.sum, (size_t)s.n * sizeof(float));
+        }
+        es_reducer_gather_begin(r, b->values);
+    }
+    es_reducer_free_all(&r);
+    ES_ASSERT(memcmp(b->values, b->tree[0], (size_t)n * sizeof(float)) == 0);
+}
+
 /* A rank gives up in the middle of its leaves: nobody hangs, and the next step is right again. All ranks
  * leave in mid-step. */
 static void a_rank_gives_up(struct buffers *b, const struct es_comm *c) {
@@ -283,7 +325,7 @@ static void a_rank_gives_up(struct buffers *b, const struct es_comm *c) {
             }
             if (fails) es_reducer_abandon(r);
             es_reducer_finish_all(r, NULL);
-            es_reducer_gather_all(r, b->values, NULL);
+            gather(r, b->values, n);
             step(b, r, rank, n, n_leaves, 9);
             compare(b, c, r, n, bucket);
         }
@@ -374,6 +416,8 @@ int main(int argc, char **argv) {
     every_leaf_has_one_rank(c);
     sums_equal_the_tree(&b, c);
     norm_is_the_same_on_any_ranks(&b, c);
+    values_travel_through_the_next_step(&b, c, 16);
+    values_travel_through_the_next_step(&b, c, 1);
     a_rank_gives_up(&b, c);
     bad_arguments(c);
     faults(c);

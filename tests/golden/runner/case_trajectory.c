@@ -279,6 +279,7 @@ static void steps(struct trajectory *q) {
             rn_skip(c, "%s", err.msg);
             return;
         }
+        es_trainer_settle_all(q->trainer);
         for (int k = 0; k < n_terms; k++)
             terms[s * n_terms + k] = term[k] < 0 ? (double)NAN : r.mean[term[k]];
         for (int g = 0; g < n_lr; g++) used[s * n_lr + g] = lr[g] * r.lr_factor;
