@@ -5,7 +5,8 @@
  * leaves when backward has filled it and somebody polls. A trace would fix what is to be found out.
  *
  * The step is es_trainer_step_all's (src/train/trainer.c), in its order: leaves (the last one hands gradients to the reducer
- * between operations), finish, the exchange of records, norm, AdamW on the shard, gather.
+ * between operations), finish, the exchange of records, norm, AdamW on the shard; then the gather, which the next step's first
+ * forward pass waits for, parameter by parameter.
  *
  * usage: simulate KEY=VALUE...   (keys: struct settings; rank 0 prints one JSON line)
  */
@@ -98,12 +99,12 @@ int sim_irecv(void *data, int n, MPI_Datatype type, int from, int tag, MPI_Comm 
     return PMPI_Irecv(payload(), n * SIM_SCALE, type, from, tag, comm, request);
 }
 
-/* Requests of odd index are the reducer's receives; what came in is added. */
-static void charge_adding(const MPI_Status *status, const int *index, int n_done) {
+/* Of the reducer's requests the first half are of sums, the odd ones receives: what came in is added. */
+static void charge_adding(const MPI_Status *status, const int *index, int n_done, int n_requests) {
     double n = 0;
     for (int i = 0; i < n_done; i++) {
         int count = 0;
-        if (index[i] % 2 == 1) MPI_Get_count(&status[i], MPI_FLOAT, &count);
+        if (index[i] % 2 == 1 && index[i] < n_requests / 2) MPI_Get_count(&status[i], MPI_FLOAT, &count);
         n += count;
     }
     compute(n / settings.elements * settings.merge_s);
@@ -114,7 +115,7 @@ static int some(bool wait, int n, MPI_Request *request, int *n_done, int *index)
     if (!status) return MPI_ERR_OTHER;
     int rc = wait ? PMPI_Waitsome(n, request, n_done, index, status)
                   : PMPI_Testsome(n, request, n_done, index, status);
-    if (rc == MPI_SUCCESS && *n_done != MPI_UNDEFINED) charge_adding(status, index, *n_done);
+    if (rc == MPI_SUCCESS && *n_done != MPI_UNDEFINED) charge_adding(status, index, *n_done, n);
     free(status);
     return rc;
 }
@@ -134,6 +135,7 @@ struct rank {
     struct es_leafgather *g;
     float *values;
     int64_t n_elements; /* settings.elements / SIM_SCALE */
+    double gather_s;    /* waits of this step's first forward pass for parameters of the step before */
 };
 
 struct times {
@@ -147,7 +149,12 @@ static void leaf(struct rank *k, int step, int i) {
         es_rng_make(1, ES_RNG_BENCH, (uint32_t)step, (uint32_t)es_comm_rank(k->c), (uint32_t)i);
     double slow = exp(settings.jitter * es_rng_normal(&rng));
     es_reducer_leaf_begin(k->r, i);
-    compute(settings.leaf_s * slow);
+    for (int p = 0; p < polls; p++) { /* parameters are read in the order of the vector, too */
+        int64_t begin = n / polls * p;
+        es_reducer_gather_wait(k->r, begin, (p + 1 == polls ? n : n / polls * (p + 1)) - begin);
+        compute(settings.leaf_s * slow / polls);
+    }
+    k->gather_s = i == 0 ? es_reducer_exposed_s(k->r) : k->gather_s;
     if (i > 0) compute(settings.merge_s); /* the binary counter: one addition of vectors less than leaves */
     if (i + 1 < n_mine) {
         compute(settings.backward_s * slow);
@@ -178,9 +185,8 @@ static struct times step(struct rank *k, int number) {
     (void)es_reducer_norm2_all(k->r);
     t.exchange_s = es_now_s() - mark_s;
     compute(settings.replicated_s + settings.sharded_s / es_comm_size(k->c));
-    mark_s = es_now_s();
-    es_reducer_gather_all(k->r, k->values, NULL);
-    t.gather_s = es_now_s() - mark_s;
+    es_reducer_gather_begin(k->r, k->values);
+    t.gather_s = k->gather_s;
     t.step_s = es_now_s() - begin_s;
     return t;
 }
@@ -221,6 +227,7 @@ int main(int argc, char **argv) {
     struct times sum = {0};
     int n = (int)settings.steps;
     es_comm_barrier_all(k.c);
+    step(&k, -1); /* so that every step that counts waits for the parameters of one before */
     double begin_s = es_now_s();
     for (int s = 0; s < n; s++) {
         es_comm_barrier_all(k.c);
@@ -230,10 +237,12 @@ int main(int argc, char **argv) {
         sum.gather_s += t.gather_s / n;
     }
     es_comm_barrier_all(k.c);
+    double end_s = es_now_s();
+    es_reducer_gather_wait(k.r, 0, k.n_elements);
     if (es_comm_rank(k.c) == 0)
         printf("{\"ranks\": %d, \"step_s\": %.9g, \"finish_s\": %.9g, \"exchange_s\": %.9g, \"gather_s\": "
                "%.9g}\n",
-               es_comm_size(k.c), (es_now_s() - begin_s) / n, sum.finish_s, sum.exchange_s, sum.gather_s);
+               es_comm_size(k.c), (end_s - begin_s) / n, sum.finish_s, sum.exchange_s, sum.gather_s);
     fflush(stdout);
     MPI_Finalize();
     return 0;

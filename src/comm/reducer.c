@@ -14,6 +14,7 @@
 #define MAX_LEAVES (1 << 20)
 #define MAX_DEPTH 21
 #define N_BLOCKS MAX_RANKS /* of a bucket, in the norm */
+#define GATHER_WINDOW 2    /* buckets of values under way at once */
 #define FILLING (-1)
 #define EMPTY (-1)
 
@@ -64,8 +65,8 @@ struct es_reducer {
     double exposed_s;
     int64_t sent_bytes;
 
-    float *values;       /* [n_elements] of the gather under way */
-    int64_t n_gathering; /* buckets */
+    float *values;                /* [n_elements] of the gather under way */
+    int64_t n_begun, n_gathering; /* buckets: set out; not yet there */
 };
 
 /* ---- pure functions of the layout */
@@ -326,6 +327,15 @@ static void gather_exchange(struct es_reducer *r, int64_t b) {
     r->n_gathering--;
 }
 
+/* In order and few at a time: buckets that share a link would all arrive late. */
+static void gather_more(struct es_reducer *r) {
+    int64_t ended = r->n_buckets - r->n_gathering;
+    while (r->n_begun < r->n_buckets && r->n_begun - ended < GATHER_WINDOW) {
+        gather_exchange(r, r->n_begun++);
+        ended = r->n_buckets - r->n_gathering;
+    }
+}
+
 static void message_done(struct es_reducer *r, int i_request) {
     int64_t b = i_request / 2;
     r->n_flying--;
@@ -334,6 +344,7 @@ static void message_done(struct es_reducer *r, int i_request) {
     } else if (--r->flight[b -= r->n_buckets].waiting == 0) {
         r->flight[b].level--;
         gather_exchange(r, b);
+        gather_more(r);
     }
 }
 
@@ -509,8 +520,9 @@ void es_reducer_gather_begin(struct es_reducer *r, float *values) {
         r->flight[b] = (struct flight){.level = r->n_levels - 1};
         for (int k = 1; k <= r->n_levels; k++)
             r->sent_bytes += part_of(r, b, r->rank, k).n * (int64_t)sizeof(float);
-        gather_exchange(r, b);
     }
+    r->n_begun = 0;
+    gather_more(r);
 }
 
 void es_reducer_gather_wait(struct es_reducer *r, int64_t offset, int64_t n) {
