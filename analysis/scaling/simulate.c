@@ -149,7 +149,7 @@ static void leaf(struct rank *k, int step, int i) {
         es_rng_make(1, ES_RNG_BENCH, (uint32_t)step, (uint32_t)es_comm_rank(k->c), (uint32_t)i);
     double slow = exp(settings.jitter * es_rng_normal(&rng));
     es_reducer_leaf_begin(k->r, i);
-    for (int p = 0; p < polls; p++) { /* parameters are read in the order of the vector, too */
+    for (int p = polls - 1; p >= 0; p--) { /* and parameters are read in the opposite order */
         int64_t begin = n / polls * p;
         es_reducer_gather_wait(k->r, begin, (p + 1 == polls ? n : n / polls * (p + 1)) - begin);
         compute(settings.leaf_s * slow / polls);

@@ -17,7 +17,7 @@
  *     es_reducer_leaf_end(r, i)                    everything is final
  *   es_reducer_finish_all(r)                       the sums of my segments are in es_reducer_segment(...).sum
  *   ... change my segments of the parameters ...
- *   es_reducer_gather_begin(r, values)             segments of values set out to all ranks (copies), bucket by bucket, while
+ *   es_reducer_gather_begin(r, values)             segments of values set out to all ranks (copies), last bucket first, while
  *   es_reducer_gather_wait(r, offset, n)           the next step's forward pass goes on: wait before a range is read
  *
  * More ranks than leaves (stage 1): pass n_leaves = max(L, P). Leaves L.. are then never active, and doubling

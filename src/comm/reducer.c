@@ -327,11 +327,12 @@ static void gather_exchange(struct es_reducer *r, int64_t b) {
     r->n_gathering--;
 }
 
-/* In order and few at a time: buckets that share a link would all arrive late. */
+/* The last bucket first: backward fills the first one first, so forward reads the last one first. Few at a time: buckets that share
+ * a link would all arrive late. */
 static void gather_more(struct es_reducer *r) {
     int64_t ended = r->n_buckets - r->n_gathering;
     while (r->n_begun < r->n_buckets && r->n_begun - ended < GATHER_WINDOW) {
-        gather_exchange(r, r->n_begun++);
+        gather_exchange(r, r->n_buckets - ++r->n_begun);
         ended = r->n_buckets - r->n_gathering;
     }
 }
