@@ -4,7 +4,7 @@
  * Why this and not a trace: the schedule (which bucket starts when, with whom, behind which message) depends on timing: a bucket
  * leaves when backward has filled it and somebody polls. A trace would fix what is to be found out.
  *
- * The step is es_trainer_step_all's (src/train/trainer.c), in its order: leaves (the last one hands gradients to the reducer
+ * The step is es_trainer_step_all's (src/train/step.c), in its order: leaves (the last one hands gradients to the reducer
  * between operations), finish, the exchange of records, norm, AdamW on the shard; then the gather, which the next step's first
  * forward pass waits for, parameter by parameter.
  *

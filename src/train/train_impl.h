@@ -31,7 +31,7 @@ void train_augment_after(const struct es_trainer_params *tp, struct es_leaf_inpu
 const float *train_augment_filtered(const struct es_trainer_params *tp, const struct es_leaf_input *in,
                                     int filter, float *scratch);
 
-/* trainer.c: features [n,1,F,T] on a tape */
+/* leaf.c: features [n,1,F,T] on a tape */
 struct es_tensor *train_feature_input(const struct es_trainer_params *tp, struct es_tape *tape,
                                       float *features, int64_t n);
 

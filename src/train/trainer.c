@@ -1,236 +1,16 @@
+/* Making, planning and freeing a trainer. */
 #include "earshot/trainer.h"
 
-#include <math.h>
-#include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "earshot/fault.h"
-#include "earshot/kernels.h"
-#include "earshot/kernels_crnn.h"
-#include "earshot/leafgather.h"
 #include "earshot/log.h"
 #include "earshot/mem.h"
 #include "earshot/timer.h"
-#include "train_impl.h"
+#include "trainer_impl.h"
 
 const char *const es_phase_names[3] = {"pretrain", "stage1", "stage2"};
 const char *const es_time_names[ES_N_TIMES] = {"input",    "augment",        "teacher",   "forward",
                                                "backward", "reduce_exposed", "optimizer", "step"};
-
-/* Memory and tapes of one leaf; made twice: dry to measure, then real. */
-struct workspace {
-    struct es_arena *leaf, *scratch;
-    struct es_pool *pool;
-    struct es_tape *student, *teacher, *frozen;
-};
-
-struct rank_header { /* what every rank adds to the record exchange */
-    double time[ES_N_TIMES];
-};
-
-struct es_trainer {
-    struct es_trainer_params tp;
-    int tree_leaves; /* of reducer and records: more than tp.leaves when there are more ranks (stage 1) */
-    struct es_comm *comm;
-    struct es_net *net;
-    struct es_params *student, *teacher;
-    struct es_bf16 *bf16; /* NULL: fp32 */
-    bool packed;          /* frozen weights were, in an earlier step */
-    bool settled;         /* the student's parameters are the last step's on this rank */
-    struct workspace ws;
-    struct es_reducer *reducer;
-    struct es_optim *optim;
-    struct es_leafgather *gather;
-    int record_n;
-    float *grads; /* of the current leaf */
-    float *crnn_log, *mix_scratch;
-    struct train_frozen *frozen; /* stage 1 with a transformer */
-    float *teacher_strong, *teacher_weak;
-    float *clip_labels; /* pre-training with clip outputs [n,K] */
-    int64_t leaves_done;
-    double time[ES_N_TIMES], mark_s,
-        optimizer_s; /* optimizer_s: of the step before, it ends after the exchange of times */
-    size_t planned[3];
-};
-
-/* ---- timers: es_lap adds the time since the last mark to a phase */
-static void lap(struct es_trainer *t, enum es_step_phase phase) {
-    double now = es_now_s();
-    t->time[phase] += now - t->mark_s;
-    t->mark_s = now;
-}
-
-/* ---- one leaf */
-
-struct outputs {
-    struct es_predictions_tape p;
-    struct es_tensor *logits, *attention;
-};
-
-static void heads(struct es_tape *tape, struct outputs *o, double fill, const uint8_t *mask, bool masked,
-                  bool unmasked) {
-    if (masked) es_op_class_pool(tape, o->logits, o->attention, mask, fill, &o->p.strong, &o->p.weak);
-    if (unmasked)
-        es_op_class_pool(tape, o->logits, o->attention, NULL, fill, &o->p.strong_all, &o->p.weak_all);
-}
-
-/* filter: ES_FILTER_CRNN, ES_FILTER_TEACHER, or -1 */
-static struct es_tensor *crnn_input(struct es_trainer *t, struct es_tape *tape,
-                                    const struct es_leaf_input *in, int filter) {
-    const struct es_trainer_params *tp = &t->tp;
-    int64_t F = tp->net.crnn_mels, T = tp->crnn_frames;
-    if (!es_tape_dry(tape)) {
-        const float *mel = filter < 0 ? in->crnn : train_augment_filtered(tp, in, filter, t->mix_scratch);
-        es_k_crnn_log(in->targets.n, F, T, mel, t->crnn_log);
-    }
-    return es_tape_input(tape, "crnn_log", 4, (int64_t[]){in->targets.n, 1, T, F}, t->crnn_log, false);
-}
-
-struct es_tensor *train_feature_input(const struct es_trainer_params *tp, struct es_tape *tape,
-                                      float *features, int64_t n) {
-    int64_t shape[4] = {n, 1, tp->net.transformer.n_mels, tp->feature_frames};
-    return es_tape_input(tape, "features", 4, shape, features, false);
-}
-
-/* Teacher's predictions, copied out of its tape. */
-static void run_teacher(struct es_trainer *t, struct workspace *w, struct es_leaf_input *in,
-                        struct es_tensor *z) {
-    struct es_tape *tape = w->teacher;
-    bool all = t->tp.objective.ssl_no_class_mask, dry = es_tape_dry(tape);
-    struct es_tensor *x = crnn_input(t, tape, in, t->tp.phase == ES_PHASE_STAGE1 ? ES_FILTER_TEACHER : -1);
-    if (!z && !t->tp.net.alone)
-        z = es_net_embed(t->net, tape, train_feature_input(&t->tp, tape, in->features, in->targets.n));
-    struct outputs o = {0};
-    es_net_sed(t->net, tape, x, z, &o.logits, &o.attention);
-    if (z) es_tape_drop(tape, z);
-    heads(tape, &o, t->tp.net.mask_fill, in->targets.mask, !all, all);
-    struct es_tensor *strong = all ? o.p.strong_all : o.p.strong, *weak = all ? o.p.weak_all : o.p.weak;
-    if (!dry) {
-        memcpy(t->teacher_strong, strong->data, (size_t)strong->n * sizeof(float));
-        memcpy(t->teacher_weak, weak->data, (size_t)weak->n * sizeof(float));
-    }
-    es_tape_drop(tape, strong);
-    es_tape_drop(tape, weak);
-    es_tape_drop(tape, o.logits);
-    es_tape_drop(tape, o.attention);
-}
-
-/* Computes blocks of another rank's leaf. */
-static void help_frozen(struct es_trainer *t) {
-    train_frozen_receive(t->frozen);
-    lap(t, ES_TIME_INPUT);
-    es_tape_reset(t->ws.student, 0, 0); /* its memory is the frozen transformer's too */
-    es_tape_reset(t->ws.teacher, 0, 0);
-    train_frozen_help(t->frozen, t->ws.frozen, t->reducer);
-    lap(t, ES_TIME_FORWARD);
-}
-
-/* What the frozen transformer left, NULL without one. */
-static struct es_tensor *frozen_input(struct es_trainer *t, struct es_tape *tape) {
-    return t->frozen ? train_frozen_input(t->frozen, tape) : NULL;
-}
-
-static void run_stage(struct es_trainer *t, struct workspace *w, struct es_leaf_input *in, int64_t step,
-                      struct es_objective_terms *terms) {
-    const struct es_trainer_params *tp = &t->tp;
-    const struct es_objective_params *op = &tp->objective;
-    bool dry = es_tape_dry(w->student);
-    struct es_tensor *z = NULL;
-    if (!dry) {
-        train_augment_before(tp, in, t->mix_scratch);
-        es_objective_mix_targets(op, &in->targets, t->mix_scratch);
-    }
-    if (tp->phase == ES_PHASE_STAGE1) {
-        if (!dry) train_augment_after(tp, in, t->mix_scratch);
-        lap(t, ES_TIME_AUGMENT);
-        if (t->frozen) train_frozen_run(t->frozen, w->frozen, in->features);
-        lap(t, ES_TIME_FORWARD);
-        run_teacher(t, w, in, frozen_input(t, w->teacher));
-        lap(t, ES_TIME_TEACHER);
-        z = frozen_input(t, w->student);
-    } else {
-        lap(t, ES_TIME_AUGMENT);
-        run_teacher(t, w, in, NULL);
-        lap(t, ES_TIME_TEACHER);
-        if (!dry) train_augment_after(tp, in, t->mix_scratch);
-        lap(t, ES_TIME_AUGMENT);
-    }
-    struct es_tensor *x = crnn_input(t, w->student, in, ES_FILTER_CRNN);
-    if (!z && !tp->net.alone)
-        z = es_net_embed(t->net, w->student,
-                         train_feature_input(&t->tp, w->student, in->features, in->targets.n));
-    struct outputs o = {0};
-    es_net_sed(t->net, w->student, x, z, &o.logits, &o.attention);
-    heads(w->student, &o, tp->net.mask_fill, in->targets.mask, true, es_objective_all_classes(op));
-    struct es_predictions_data q = {t->teacher_strong, t->teacher_weak};
-    es_objective_build(op, w->student, &in->targets, step, &o.p, &q, terms);
-    lap(t, ES_TIME_FORWARD);
-}
-
-/* Adds scale * (mean BCE to target) of logits, or of probabilities, to the losses. */
-static void add_bce(struct es_tape *tape, struct es_objective_terms *terms, enum es_term term,
-                    struct es_tensor *x, bool logits, const float *target, double scale) {
-    struct es_loss_rows rows = {0, x->shape[0], scale, (double)x->n, NULL};
-    struct es_tensor *loss = (logits ? es_op_bce_logits : es_op_bce)(tape, x, target, &rows);
-    es_tape_add_loss(tape, loss);
-    terms->part[terms->n] = loss;
-    terms->term[terms->n] = (int)term;
-    terms->scale[terms->n++] = scale;
-}
-
-/* Labels [n,T,K] and pseudo-labels mixed; clip_labels [n,K]: the largest of all frames, then mixed. */
-static void pretrain_targets(struct es_trainer *t, struct es_targets *x) {
-    int64_t T = t->tp.net.pretrain_frames, K = t->tp.net.pretrain_classes;
-    for (int64_t i = 0; t->clip_labels && i < x->n * K; i++) {
-        const float *y = x->labels + i / K * T * K + i % K;
-        t->clip_labels[i] = y[0];
-        for (int64_t f = 1; f < T; f++)
-            if (y[f * K] > t->clip_labels[i]) t->clip_labels[i] = y[f * K];
-    }
-    for (int m = 0; x->mixup && m < x->n_mix; m++) {
-        es_mix_rows(&x->mix[m], x->labels, T * K, t->mix_scratch);
-        if (x->pseudo) es_mix_rows(&x->mix[m], x->pseudo, T * K, t->mix_scratch);
-        if (t->clip_labels) es_mix_rows(&x->mix[m], t->clip_labels, K, t->mix_scratch);
-    }
-}
-
-/* Pre-training: BCE of frames, (1 - lambda) labels + lambda pseudo-labels, and of the clip's outputs. */
-static void run_pretrain(struct es_trainer *t, struct workspace *w, struct es_leaf_input *in,
-                         struct es_objective_terms *terms) {
-    const struct es_trainer_params *tp = &t->tp;
-    bool dry = es_tape_dry(w->student), clip = tp->pretrain_weak > 0.0;
-    double lambda = tp->pretrain_lambda;
-    if (!dry) {
-        train_augment_before(tp, in, t->mix_scratch);
-        pretrain_targets(t, &in->targets);
-        train_augment_after(tp, in, t->mix_scratch);
-    }
-    lap(t, ES_TIME_AUGMENT);
-    struct es_head_out o;
-    struct es_tensor *x = train_feature_input(&t->tp, w->student, in->features, in->targets.n);
-    es_net_head(t->net, w->student, es_net_transformer(t->net, w->student, x), clip, &o);
-    *terms = (struct es_objective_terms){0};
-    if (lambda < 1.0)
-        add_bce(w->student, terms, ES_TERM_REAL, o.logits, true, in->targets.labels,
-                (1.0 - lambda) / tp->leaves);
-    if (lambda > 0.0)
-        add_bce(w->student, terms, ES_TERM_PSEUDO, o.logits, true, in->targets.pseudo, lambda / tp->leaves);
-    if (clip)
-        add_bce(w->student, terms, ES_TERM_WEAK, o.weak, !o.strong, t->clip_labels,
-                tp->pretrain_weak / tp->leaves);
-    lap(t, ES_TIME_FORWARD);
-}
-
-static void run_leaf(struct es_trainer *t, struct workspace *w, struct es_leaf_input *in, int64_t step,
-                     int leaf, struct es_objective_terms *terms) {
-    es_tape_reset(w->student, (uint32_t)step, (uint32_t)leaf);
-    if (w->teacher) es_tape_reset(w->teacher, (uint32_t)step, (uint32_t)leaf);
-    if (t->tp.phase == ES_PHASE_PRETRAIN)
-        run_pretrain(t, w, in, terms);
-    else
-        run_stage(t, w, in, step, terms);
-}
 
 /* ---- workspace */
 
@@ -280,12 +60,12 @@ static int plan_memory(struct es_trainer *t, struct es_err *err) {
     struct es_objective_params saved = t->tp.objective;
     if (saved.ict) in.targets.mixup = true;
     struct es_objective_terms terms;
-    run_leaf(t, &dry, &in, INT32_MAX, 0, &terms);
+    trainer_run_leaf(t, &dry, &in, INT32_MAX, 0, &terms);
     static float gradient_stand_in; /* never touched: the tape is dry */
     es_tape_backward(dry.student, &gradient_stand_in, NULL);
     if (saved.ict) {
         in.targets.mixup = false;
-        run_leaf(t, &dry, &in, INT32_MAX, 0, &terms);
+        trainer_run_leaf(t, &dry, &in, INT32_MAX, 0, &terms);
         es_tape_backward(dry.student, &gradient_stand_in, NULL);
     }
     size_t kept = saved.ict ? (size_t)t->tp.leaf_clips * (size_t)t->tp.net.n_classes *
@@ -327,8 +107,7 @@ static int allocate(struct es_trainer *t, struct es_err *err) {
     return train_frozen_new(&t->frozen, tp, t->comm, t->net, t->tree_leaves, err);
 }
 
-/* Whose transformer runs: not the teacher's in stage 1. */
-static struct es_params *packed_teacher(const struct es_trainer *t) {
+struct es_params *trainer_packed_teacher(const struct es_trainer *t) {
     return t->tp.phase == ES_PHASE_STAGE2 ? t->teacher : NULL;
 }
 
@@ -336,28 +115,12 @@ static int set_up_bf16(struct es_trainer *t, struct es_err *err) {
     if (t->tp.bf16 == ES_BF16_NONE || t->tp.net.alone) return 0;
     ES_TRY(es_bf16_new(&t->bf16, t->tp.bf16, err));
     ES_TRY(es_params_packed_new(t->student, t->bf16, err));
-    return packed_teacher(t) ? es_params_packed_new(packed_teacher(t), t->bf16, err) : 0;
-}
-
-/* Frozen values come from a checkpoint or import before the first step and stay. */
-static void weights_changed(struct es_trainer *t) {
-    if (!t->bf16) return;
-    es_params_changed(t->student, !t->packed);
-    if (packed_teacher(t)) es_params_changed(packed_teacher(t), !t->packed);
-    t->packed = true;
-}
-
-/* The student's forward pass is about to read a parameter: what other ranks changed of it must be there. */
-static void on_param(void *ctx, int param) {
-    struct es_trainer *t = ctx;
-    const struct es_param *p = es_params_at(t->student, param);
-    if (!p->trainable) return;
-    if (!t->settled) es_reducer_gather_wait(t->reducer, p->offset, p->n);
+    return trainer_packed_teacher(t) ? es_params_packed_new(trainer_packed_teacher(t), t->bf16, err) : 0;
 }
 
 static int64_t packed_bytes(const struct es_trainer *t) {
     if (!t->bf16) return 0;
-    return es_params_packed_bytes(t->student, t->bf16) * (packed_teacher(t) ? 2 : 1);
+    return es_params_packed_bytes(t->student, t->bf16) * (trainer_packed_teacher(t) ? 2 : 1);
 }
 
 /* Everything of es_trainer_new_all that one rank may fail at alone. */
@@ -415,7 +178,7 @@ int es_trainer_new_all(struct es_trainer **out, const struct es_comm *c, const s
     ES_GO(count_leaves(t, es_comm_size(c), err));
     ES_GO(es_comm_dup_all(&t->comm, c, err));
     ES_GO(es_err_agree_all(c, set_up(t, err), err));
-    es_tape_on_param(t->ws.student, on_param, t);
+    es_tape_on_param(t->ws.student, trainer_on_param, t);
     t->settled = true;
     set_groups(t);
     ES_GO(
@@ -553,172 +316,4 @@ int es_trainer_my_leaf(struct es_trainer *t, int n_active, int i) {
                 seen++ == i)
                 return leaf;
     return -1;
-}
-
-/* ---- the step */
-
-static void on_grad(void *ctx, int param) {
-    struct es_trainer *t = ctx;
-    const struct es_param *p = es_params_at(t->student, param);
-    int64_t padded = (p->n + 15) / 16 * 16;
-    for (int64_t k = p->n; k < padded; k++) t->grads[p->offset + k] = 0.0f; /* padding counts in the norm */
-    if (es_fault_hit("nan")) t->grads[p->offset] = (float)NAN;
-    es_reducer_ready(t->reducer, p->offset, padded);
-}
-
-static void between(void *ctx) {
-    es_reducer_poll(((struct es_trainer *)ctx)->reducer);
-}
-
-/* Batch statistics of both models behind the loss terms of a leaf's record. */
-static void write_stats(const struct es_tape *tape, double **at) {
-    for (int i = 0; i < es_tape_n_stats(tape); i++) {
-        struct es_tape_stats s = es_tape_stats_at(tape, i);
-        for (int k = 0; k < s.n; k++) *(*at)++ = (double)s.mean[k];
-        for (int k = 0; k < s.n; k++) *(*at)++ = (double)s.var[k];
-    }
-}
-
-static const double *replay_stats(struct es_params *params, const double *at, double momentum) {
-    for (int i = 0; i < es_params_count(params); i++) {
-        const struct es_param *p = es_params_at(params, i);
-        float *x = es_params_data(params, i), m = (float)momentum;
-        if (strstr(p->name, ".running_"))
-            for (int64_t k = 0; k < p->n; k++) x[k] = (1.0f - m) * x[k] + m * (float)*at++;
-        else if (strstr(p->name, "num_batches_tracked"))
-            x[0] += 1.0f;
-    }
-    return at;
-}
-
-/* For tests: a rank that dies or hangs in its n-th leaf. */
-static void misbehave(void) {
-    if (es_fault_hit("kill")) raise(SIGKILL);
-    if (es_fault_hit("stall"))
-        for (;;) pause();
-    es_fault_here("step");
-}
-
-static int my_leaves(struct es_trainer *t, int64_t step, int n_active, es_leaf_fn get, void *ctx,
-                     struct es_err *err) {
-    int rc = 0, n_mine = es_reducer_n_mine(t->reducer);
-    for (int i = 0; i < n_mine; i++) {
-        int leaf = es_reducer_leaf(t->reducer, i);
-        double *record = es_leafgather_record(t->gather, leaf);
-        struct es_leaf_input in = {0};
-        memset(record, 0, (size_t)t->record_n * sizeof *record);
-        if (rc == 0) rc = get(ctx, step, leaf, &in, err);
-        lap(t, ES_TIME_INPUT);
-        t->grads = es_reducer_leaf_begin(t->reducer, i);
-        if (t->frozen) train_frozen_round(t->frozen, n_active, i);
-        if (rc < 0 && t->frozen) train_frozen_run(t->frozen, t->ws.frozen, NULL);
-        if (rc == 0) {
-            struct es_objective_terms terms;
-            struct es_tape_hooks hooks = {i == n_mine - 1 ? on_grad : NULL, i == n_mine - 1 ? between : NULL,
-                                          t};
-            run_leaf(t, &t->ws, &in, step, leaf, &terms);
-            es_objective_read(&t->tp.objective, &terms, record);
-            double *at = record + ES_N_TERMS;
-            if (t->teacher) write_stats(t->ws.student, &at);
-            if (t->teacher) write_stats(t->ws.teacher, &at);
-            if (es_fault_hit("nan-loss")) record[ES_TERM_TOTAL] = (double)NAN;
-            misbehave();
-            es_tape_backward(t->ws.student, t->grads, &hooks);
-            lap(t, ES_TIME_BACKWARD);
-            t->leaves_done++;
-        }
-        es_reducer_leaf_end(t->reducer, i);
-    }
-    /* rounds of ranks with more leaves than this one */
-    for (int i = n_mine; t->frozen && train_frozen_round(t->frozen, n_active, i); i++) help_frozen(t);
-    return rc;
-}
-
-bool es_trainer_bad_loss(const struct es_trainer_params *tp, double loss) {
-    return !isfinite(loss) || (tp->loss_limit > 0.0 && loss > tp->loss_limit);
-}
-
-static void read_headers(const struct es_trainer *t, struct es_step_report *report) {
-    int size = es_comm_size(t->comm);
-    for (int r = 0; r < size; r++) {
-        const struct rank_header *h = es_leafgather_rank_header(t->gather, r);
-        for (int k = 0; k < ES_N_TIMES; k++) {
-            if (r == 0 || h->time[k] < report->time_min[k]) report->time_min[k] = h->time[k];
-            if (r == 0 || h->time[k] > report->time_max[k]) {
-                report->time_max[k] = h->time[k];
-                report->time_slowest[k] = r;
-            }
-            report->time_mean[k] += h->time[k] / size;
-        }
-    }
-}
-
-int64_t es_trainer_sent_bytes(const struct es_trainer *t) {
-    return es_reducer_sent_bytes(t->reducer);
-}
-double es_trainer_exposed_s(const struct es_trainer *t) {
-    return es_reducer_exposed_s(t->reducer);
-}
-
-void es_trainer_settle_all(struct es_trainer *t) {
-    if (!t->settled) es_reducer_gather_wait(t->reducer, 0, es_params_n_trainable(t->student));
-    t->settled = true;
-}
-
-int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_leaf_fn leaf, void *ctx,
-                        bool digest, struct es_step_report *report, struct es_err *err) {
-    const struct es_trainer_params *tp = &t->tp;
-    double begin_s = es_now_s();
-    memset(report, 0, sizeof *report);
-    memset(t->time, 0, sizeof t->time);
-    t->mark_s = begin_s;
-    es_reducer_begin(t->reducer, n_active);
-    es_leafgather_begin(t->gather, n_active);
-    weights_changed(t);
-    int rc = my_leaves(t, step, n_active, leaf, ctx, err);
-    int finished = es_reducer_finish_all(t->reducer, rc == 0 ? err : NULL);
-    if (rc == 0) rc = finished;
-    t->settled = true;
-    lap(t, ES_TIME_REDUCE);
-    if (digest) report->digest = es_params_digest(t->student);
-
-    struct rank_header *h = es_leafgather_header(t->gather);
-    memcpy(h->time, t->time, sizeof h->time);
-    h->time[ES_TIME_OPTIMIZER] = t->optimizer_s;
-    h->time[ES_TIME_STEP] = es_now_s() - begin_s + t->optimizer_s;
-    ES_TRY(es_leafgather_all(t->gather, rc, es_stop_requested(), err));
-    report->stop = es_leafgather_stop(t->gather);
-    read_headers(t, report);
-
-    report->gradient_norm = sqrt(es_reducer_norm2_all(t->reducer)); /* the same on all ranks */
-    report->n_active = n_active;
-    report->leaf = es_leafgather_leaf(t->gather, 0);
-    report->leaf_stride = t->record_n;
-    report->bad_leaf = -1;
-    for (int j = 0; j < n_active; j++) {
-        const double *record = es_leafgather_leaf(t->gather, j);
-        for (int k = 0; k < ES_N_TERMS; k++) report->mean[k] += record[k] / n_active;
-        if (report->bad_leaf < 0 && es_trainer_bad_loss(tp, record[ES_TERM_TOTAL])) report->bad_leaf = j;
-    }
-    report->bad = report->bad_leaf >= 0 || !isfinite(report->gradient_norm);
-    if (report->bad) return 0; /* before anything changes */
-    for (int j = 0; j < n_active; j++) {
-        const double *record = es_leafgather_leaf(t->gather, j);
-        const double *at = record + ES_N_TERMS;
-        if (t->teacher) at = replay_stats(t->student, at, tp->bn_momentum);
-        if (t->teacher) replay_stats(t->teacher, at, tp->bn_momentum);
-    }
-    double scale = 1.0;
-    if (tp->clip_norm > 0.0 && report->gradient_norm > tp->clip_norm)
-        scale = tp->clip_norm / (report->gradient_norm + 1e-6);
-    report->lr_factor = es_schedule_factor(tp->schedule, step, tp->warmup_steps, tp->total_steps);
-    if (t->teacher) es_ema_update(t->teacher, t->student, es_ema_alpha(step, tp->ema_decay));
-    es_optim_step(t->optim, t->student, t->reducer, step, report->lr_factor, scale);
-    es_reducer_gather_begin(t->reducer, es_params_values(t->student));
-    t->settled = false;
-    if (t->frozen)
-        es_trainer_settle_all(t); /* its exchanges would hold up other ranks' waits; the CRNN is small */
-    lap(t, ES_TIME_OPTIMIZER);
-    t->optimizer_s = t->time[ES_TIME_OPTIMIZER];
-    return 0;
 }
