@@ -8,16 +8,16 @@
  * The vector is cut into buckets of bucket_elements (last one zero-padded), each travelling alone, in any
  * order, while backward goes on.
  *
- * A step:   es_reducer_begin(r, n_active)                      leaves 0..n_active-1 are there, the rest of a
- * short window is empty for each of my leaves in slot order:               (es_reducer_n_mine,
- * es_reducer_leaf) g = es_reducer_leaf_begin(r, i)                not zeroed: the leaf overwrites every
- * element it ever writes backward ... es_reducer_ready(r, offset, n)    this range is final (counts on the
- * last leaf, ignored before) es_reducer_poll(r)                             between tape operations: moves
- * messages, never blocks es_reducer_leaf_end(r, i)                      everything is final
- *           es_reducer_finish_all(r)                           the sums of my segments are in
- * es_reducer_segment(...).sum
+ * A step:   es_reducer_begin(r, n_active)         leaves 0..n_active-1 are there; the rest of a short step is empty
+ *           for each of my leaves in slot order:  es_reducer_n_mine, es_reducer_leaf
+ *               g = es_reducer_leaf_begin(r, i)   not zeroed: the leaf overwrites every element it ever writes
+ *               ... backward ...
+ *               es_reducer_ready(r, offset, n)    this range is final (counts on the last leaf, ignored before)
+ *               es_reducer_poll(r)                between tape operations: moves messages, never blocks
+ *               es_reducer_leaf_end(r, i)         everything is final
+ *           es_reducer_finish_all(r)              the sums of my segments are in es_reducer_segment(...).sum
  *           ... change my segments of the parameters ...
- *           es_reducer_gather_all(r, values)                   all segments of values to all ranks (copies)
+ *           es_reducer_gather_all(r, values)      all segments of values to all ranks (copies)
  *
  * More ranks than leaves (stage 1): pass n_leaves = max(L, P). Leaves L.. are then never active, and doubling
  * S changes neither the tree nor, therefore, a bit of the sums.
@@ -87,8 +87,7 @@ int es_reducer_gather_all(struct es_reducer *r, float *values, struct es_err *er
  * whole subtree for P up to 1024), buckets in order. Collective (one allgather of one double per bucket). */
 double es_reducer_norm2_all(struct es_reducer *r);
 
-double
-es_reducer_exposed_s(const struct es_reducer *r); /* seconds spent waiting in the last finish and gather */
+double es_reducer_exposed_s(const struct es_reducer *r); /* waiting in the last finish and gather */
 /* This rank's, of gradients in the last step and parameters in its gather: about 2 (1 - 1/P) of the vector. */
 int64_t es_reducer_sent_bytes(const struct es_reducer *r);
 int64_t es_reducer_bytes(const struct es_reducer *r); /* memory held */
