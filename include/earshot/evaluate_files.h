@@ -30,9 +30,8 @@ struct es_evaluate_input {
     const char *ground_truth, *durations; /* TSV */
     const char *metrics; /* names; NULL: those of es_evaluation_new, for MAESTRO mpauc,segment_f1 */
     const char *classes; /* text file with the classes to evaluate, one a line; NULL: those with events */
-    enum es_postprocess_kind
-        postprocess;        /* ES_POST_MEDIAN_FRAMES: the recipe's windows unless parameters say otherwise */
-    const char *parameters; /* YAML (postprocess.h); its kind counts */
+    enum es_postprocess_kind postprocess; /* MEDIAN_FRAMES: the recipe's windows unless parameters say else */
+    const char *parameters;               /* YAML (postprocess.h); its kind counts */
     const char *tune_on; /* "P.h5,G.tsv,D.tsv": parameters of csebb or a median in seconds are tuned there */
     enum es_tune_by tune_by;
     bool tune_globally;                     /* one setting for all classes */

@@ -51,9 +51,8 @@ struct es_plan_params {
     int leaves;                 /* a step */
     int64_t epoch_steps;        /* 0: from the data; else the epoch is cut to this many steps */
     int64_t epoch_leaves;       /* the same in leaves */
-    const double
-        *weight; /* [n_clips] of the only set: its clips are drawn by weight, without replacement; NULL:
-                                   uniformly. Borrowed */
+    /* [n_clips] of the only set: its clips are drawn by weight, without replacement; NULL: uniformly. Borrowed */
+    const double *weight;
     double wavmix_p, wavmix_alpha;
     bool wavmix_set[ES_N_SETS]; /* sets whose clips are mixed with another clip of the same set */
     double mixup_p, mixup_alpha;

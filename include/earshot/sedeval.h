@@ -7,15 +7,14 @@
 #include "earshot/scores.h"
 
 struct es_sedeval_params {
-    double collar_s;    /* of onsets, and at least of offsets */
-    double length_rate; /* of offsets: times the event's length */
-    bool onset_only;    /* offsets are not compared */
-    double segment_s;   /* segment based */
-    bool
-        zero_precision; /* a class without detections has precision 0, not NAN (event based in the challenge) */
+    double collar_s;     /* of onsets, and at least of offsets */
+    double length_rate;  /* of offsets: times the event's length */
+    bool onset_only;     /* offsets are not compared */
+    double segment_s;    /* segment based */
+    bool zero_precision; /* precision without detections: 0, not NAN (event based in the challenge) */
 };
-struct es_sedeval_params
-es_sedeval_params_default(void); /* 0.2 s, 0.2, offsets compared, 1 s, zero_precision */
+/* 0.2 s, 0.2, offsets compared, 1 s, zero_precision. */
+struct es_sedeval_params es_sedeval_params_default(void);
 
 struct es_sedeval_value { /* NAN where undefined */
     double f, precision, recall;
