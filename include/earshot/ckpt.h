@@ -71,9 +71,6 @@ struct es_ckpt_meta {
 int es_ckpt_save_all(const struct es_comm *comm, const char *path, const char *keep,
                      const struct es_ckpt_state *state, const struct es_ckpt_meta *meta, const char *config,
                      struct es_err *err);
-/* es_ckpt_save_all of dir/checkpoint-last.h5, keeping dir/checkpoint-prev.h5. */
-int es_ckpt_save_last_all(const struct es_comm *comm, const char *dir, const struct es_ckpt_state *state,
-                          const struct es_ckpt_meta *meta, const char *config, struct es_err *err);
 
 /* Saving while training goes on, path and keep as in es_ckpt_save_all: es_ckpt_begin_all describes the file and copies this rank's
  * share of the state, a thread (without MPI and HDF5) digests the copy, writes it at the data sets' places and waits for the disk;
