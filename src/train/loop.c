@@ -335,6 +335,18 @@ static void close_run(struct run *r) {
     es_log_close();
 }
 
+/* What only a run that has steps to do needs: validation, loader, metrics file, background checkpoints. */
+static int open_rest(struct run *r, struct es_err *err) {
+    if (es_config_i64(r->cfg, "train.validate_every") > 0)
+        ES_TRY(train_scoring_open_all(&r->scoring, r->comm, r->cfg, r->trainer, err));
+    ES_TRY(es_err_agree_all(r->comm, train_input_new(&r->input, &r->tp, r->cfg, err), err));
+    ES_TRY(es_err_agree_all(
+        r->comm, train_input_start(&r->input, r->data, r->plan, r->trainer, r->step, r->end_step, err), err));
+    ES_TRY(train_log_open_all(r->comm, &r->log, r->cfg, r->dir, r->step, &r->tp, err));
+    if (!es_config_bool(r->cfg, "checkpoint.background")) return 0;
+    return es_err_agree_all(r->comm, es_ckpt_writer_new(&r->writer, err), err);
+}
+
 int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es_train_options *options,
                  struct es_train_summary *summary, struct es_err *err) {
     struct run r = {
@@ -375,14 +387,7 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
                (long long)r.end_step);
         goto done;
     }
-    if (es_config_i64(cfg, "train.validate_every") > 0)
-        ES_GO(train_scoring_open_all(&r.scoring, c, cfg, r.trainer, err));
-    ES_GO(es_err_agree_all(c, train_input_new(&r.input, &r.tp, cfg, err), err));
-    ES_GO(es_err_agree_all(c, train_input_start(&r.input, r.data, r.plan, r.trainer, r.step, r.end_step, err),
-                           err));
-    ES_GO(train_log_open_all(c, &r.log, cfg, r.dir, r.step, &r.tp, err));
-    if (es_config_bool(cfg, "checkpoint.background"))
-        ES_GO(es_err_agree_all(c, es_ckpt_writer_new(&r.writer, err), err));
+    ES_GO(open_rest(&r, err));
     rc = steps(&r, summary, err);
     if (rc < 0) { /* all ranks have agreed: what was begun need not be lost */
         struct es_err second = {0};
