@@ -98,7 +98,6 @@ int64_t es_store_n_clips(const struct es_store *s);
 int64_t es_store_count(const struct es_store *s, enum es_subset subset, int split); /* split -1: both */
 int es_store_n_classes(const struct es_store *s);
 const char *const *es_store_classes(const struct es_store *s);
-const char *const *es_store_names(const struct es_store *s);
 const char *es_store_name(const struct es_store *s, int64_t clip);
 const char *es_store_recording(const struct es_store *s, int64_t clip);
 enum es_subset es_store_subset(const struct es_store *s, int64_t clip);
