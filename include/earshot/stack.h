@@ -14,6 +14,7 @@
 
 #include "earshot/comm.h"
 #include "earshot/err.h"
+#include "earshot/gram.h"
 #include "earshot/store.h"
 
 enum { ES_STACK_VERSION = 1 };
@@ -37,9 +38,8 @@ struct es_stack_params {
     int n_files, n_stores;
     const char *const *file; /* predictions of all validation and test clips of the stores */
     struct es_store *const *store;
-    int context; /* frames on either side, -1: none */
-    int64_t local_max;
-    int grid_rows, grid_cols;
+    int context;                /* frames on either side, -1: none */
+    struct es_gram_params gram; /* as in probe.h */
     bool check;
 };
 enum { ES_STACK_MAX_SCORES = 72 };
