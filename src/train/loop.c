@@ -263,6 +263,22 @@ static int bad_step(struct run *r, const struct es_step_report *report, struct e
     return 0;
 }
 
+/* Behind a step: rows to the disk, and a checkpoint where one is due or the run ends; saved: its step. One that falls due while the
+ * best one is being written follows it. Rows come before the checkpoint: a run that goes on from it after a crash finds all of them. */
+static int keep(struct run *r, bool ending, int64_t *saved, struct es_err *err) {
+    if (time_to_save(r)) r->due = true;
+    const bool saving = ending || (r->due && !writing(r, ES_CKPT_BEST));
+    if (ending && writing(r, ES_CKPT_BEST)) ES_TRY(finish_checkpoint(r, err)); /* its row, too, is flushed */
+    /* the vote: the background checkpoint is not yet written */
+    const bool wait = r->writer && es_ckpt_writing(r->writer) && !es_ckpt_written(r->writer);
+    const int busy = train_log_flush_all(r->comm, r->log, saving, wait, err);
+    if (busy < 0) return ending ? busy : forgive(r, busy, err);
+    if (!saving) return busy ? 0 : finish_checkpoint(r, err);
+    ES_TRY(checkpoint(r, ending, !busy, err));
+    *saved = r->step;
+    return 0;
+}
+
 static int steps(struct run *r, struct es_train_summary *summary, struct es_err *err) {
     int64_t epoch_steps = es_plan_epoch_steps(r->plan),
             every = es_config_i64(r->cfg, "train.validate_every") * epoch_steps;
@@ -290,27 +306,7 @@ static int steps(struct run *r, struct es_train_summary *summary, struct es_err 
         if (r->step == first + 1) allocations = es_mem_allocations();
         bool last = r->step == r->tp.total_steps;
         if (r->scoring && (r->step % every == 0 || last)) ES_TRY(validate(r, summary, err));
-        bool ending = report.stop || r->step == r->end_step;
-        if (time_to_save(r)) r->due = true;
-        bool saving =
-            ending || (r->due && !writing(r, ES_CKPT_BEST)); /* of a best one of this step: behind it */
-        if (ending && writing(r, ES_CKPT_BEST))
-            ES_TRY(finish_checkpoint(r, err)); /* its row, too, is flushed */
-        /* rows before the checkpoint: a run that goes on from it after a crash finds all of them. The vote: the background
-         * checkpoint is not yet written */
-        bool wait = r->writer && es_ckpt_writing(r->writer) && !es_ckpt_written(r->writer);
-        int busy = train_log_flush_all(r->comm, r->log, saving, wait, err);
-        if (busy < 0) {
-            if (ending) return busy;
-            ES_TRY(forgive(r, busy, err));
-            continue;
-        }
-        if (saving) {
-            ES_TRY(checkpoint(r, ending, !busy, err));
-            saved = r->step;
-        } else if (!busy) {
-            ES_TRY(finish_checkpoint(r, err));
-        }
+        ES_TRY(keep(r, report.stop || r->step == r->end_step, &saved, err));
         if (report.stop && r->step < r->end_step) {
             es_progress_end(&progress);
             es_log(ES_LOG_INFO, "stopped by a signal step=%lld; run again to resume", (long long)r->step);
