@@ -94,8 +94,8 @@ void es_net_freeze(const struct es_net *net, struct es_params *p, bool frozen_tr
 /* Layer of a parameter for layer-wise rates and groups, by name. */
 enum es_param_part { ES_PART_CNN, ES_PART_RNN, ES_PART_TRANSFORMER, ES_PART_HEAD };
 enum es_param_part es_net_part(const struct es_net *net, const char *name);
-int es_net_depth_index(const struct es_net *net,
-                       const char *name); /* 0 final norm, 1..depth block depth-1..0, depth+1 rest */
+/* 0 final norm, 1..depth block depth-1..0, depth+1 rest. */
+int es_net_depth_index(const struct es_net *net, const char *name);
 
 /* Names under which files of other phases and public checkpoints hold the transformer's parameter `name`: i = 0, 1, ... until
  * false. */

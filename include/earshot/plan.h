@@ -93,8 +93,8 @@ enum { ES_FILTER_CRNN, ES_FILTER_TEACHER, ES_FILTER_FEATURES, ES_N_FILTERS };
 struct es_augment_plan {
     bool shift;
     double shift_sigma[ES_LEAF_CLIPS]; /* standard normal: es_augment_shift */
-    int mask_first, mask_n, mask_low,
-        mask_width; /* clips mask_first.. lose label frames mask_low..; mask_n 0: none */
+    /* clips mask_first.. lose label frames mask_low..; mask_n 0: none */
+    int mask_first, mask_n, mask_low, mask_width;
     int n_style;
     struct es_mix_call style[ES_N_MELS][4]; /* n_style of each */
     int n_warp;

@@ -18,15 +18,15 @@ struct es_sedeval_params es_sedeval_params_default(void);
 
 struct es_sedeval_value { /* NAN where undefined */
     double f, precision, recall;
-    double error_rate, substitution_rate, deletion_rate,
-        insertion_rate;   /* over n_ref; substitutions only overall */
+    /* over n_ref; substitutions only overall */
+    double error_rate, substitution_rate, deletion_rate, insertion_rate;
     int64_t n_ref, n_sys; /* events, or active segments */
 };
 struct es_sedeval {
     int n_classes;
     char **class_name;
-    struct es_sedeval_value *classes, overall,
-        average; /* overall: from summed counts; average: over classes, without NAN */
+    /* overall: from summed counts; average: over classes, without NAN */
+    struct es_sedeval_value *classes, overall, average;
 };
 int es_sedeval_events(struct es_sedeval **v, const struct es_truth *truth, const struct es_truth *detections,
                       const struct es_sedeval_params *params, struct es_err *err);

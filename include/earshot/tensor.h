@@ -73,8 +73,8 @@ int es_params_find(const struct es_params *p, const char *name); /* -1 when abse
  * vector, count or digest, so optimiser, average, reduction and checkpoint see the tensor once. Before es_params_layout. */
 void es_params_alias(struct es_params *p, const char *name, int entry);
 int es_params_n_aliases(const struct es_params *p);
-const char *es_params_alias_at(const struct es_params *p, int i,
-                               int *entry); /* its name; which entry it is */
+/* Its name; which entry it is. */
+const char *es_params_alias_at(const struct es_params *p, int i, int *entry);
 /* Lays out and allocates the value vector (zeroed). trainable must be set before. */
 int es_params_layout(struct es_params *p, struct es_err *err);
 /* Same table, own values (the teacher). */

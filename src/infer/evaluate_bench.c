@@ -123,8 +123,8 @@ static int time_psds(double *seconds, double *value, const struct es_evalset *se
     int rc = 0, n = 0;
     double *s = es_alloc((size_t)repeats, sizeof *s, err);
     if (!s) return -ES_EIO;
-    for (int i = repeats > 1 ? -1 : 0; i < repeats;
-         i++) { /* one warm-up, unless it would double a long run */
+    /* one warm-up, unless it would double a long run */
+    for (int i = repeats > 1 ? -1 : 0; i < repeats; i++) {
         struct es_psds *psds = NULL;
         const double begin_s = es_now_s();
         ES_GO(es_psds_new(&psds, set, &p, err));
