@@ -1,21 +1,18 @@
 /* earshot bench probe: the ridge system of a probe on generated features: time, memory a rank, residual. */
 #include "bench_kinds.h"
-#include "earshot/config.h"
 #include "earshot/gram_bench.h"
+#include "gram_keys.h"
 
 int bench_probe(struct es_run *run, struct es_err *err) {
-    const struct es_config *cfg = es_run_config(run);
     int64_t features = 4000, rows = 1560, classes = 10;
-    int n_grid;
     struct es_gram_bench b;
     ES_TRY(es_run_option_int(run, "features", 1, 1000000, &features, err));
     ES_TRY(es_run_option_int(run, "frames", 1, 1000000000, &rows, err));
     ES_TRY(es_run_option_int(run, "classes", 1, 10000, &classes, err));
-    const int *grid = es_config_ints(cfg, "linalg.grid", &n_grid), ranks = es_comm_size(es_run_comm(run));
-    struct es_gram_params p = es_gram_params_default(features, (int)classes);
-    p.local_max = es_config_int(cfg, "linalg.local_max");
-    p.grid_rows = grid[0];
-    p.grid_cols = grid[1];
+    const int ranks = es_comm_size(es_run_comm(run));
+    struct es_gram_params p = gram_keys(es_run_config(run));
+    p.d = features;
+    p.k = (int)classes;
     p.name = "bench probe";
     ES_TRY(es_gram_bench_all(es_run_comm(run), &p, rows, &b, err));
     const char *solver = b.on_grid ? "scalapack" : "lapack";

@@ -87,87 +87,100 @@ static const char *precision_text(const struct es_bench_step_params *p, const st
     return p->bf16 ? text[b->bf16] : "fp32";
 }
 
-int bench_step(struct es_run *run, struct es_err *err) {
+static int read_options(struct es_run *run, struct es_bench_step_params *p, struct es_err *err) {
     const char *phase = es_run_option(run, "phase"), *precision = es_run_option(run, "precision"),
                *model = es_run_option(run, "model");
-    struct es_bench_step_params p = {
-        .phase = ES_PHASE_PRETRAIN, .steps = 3, .verify = !es_run_flag(run, "no-verify")};
-    struct es_bench_step b;
-    struct es_bench_op ops[ES_BENCH_OPS];
+    const int arch = es_arch_from_name(model ? model : "atst");
     int64_t batch = 0, steps = 3, depth = 0, leaves = 0;
-    for (int i = 0; phase && i < 3; i++)
-        if (strcmp(phase, es_phase_names[i]) == 0) p.phase = (enum es_phase)i;
     if (precision && strcmp(precision, "fp32") != 0 && strcmp(precision, "bf16") != 0)
         return es_err_set(err, ES_EUSAGE, "--precision: got %s, want fp32 or bf16", precision);
-    p.bf16 = precision && strcmp(precision, "bf16") == 0;
-    int arch = es_arch_from_name(model ? model : "atst");
     if (arch < 0) return es_err_set(err, ES_EUSAGE, "--model: got %s, want atst, fpasst or beats", model);
-    p.arch = (enum es_arch)arch;
     ES_TRY(es_run_option_int(run, "batch", 1, ES_LEAF_CLIPS, &batch, err));
     ES_TRY(es_run_option_int(run, "steps", 1, 1000, &steps, err));
     ES_TRY(es_run_option_int(run, "depth", 1, 32, &depth, err));
     ES_TRY(es_run_option_int(run, "leaves", 1, 1 << 20, &leaves, err));
-    p.leaves = (int)leaves;
-    p.batch = (int)batch;
-    p.steps = (int)steps;
-    p.depth = (int)depth;
-    if (es_run_flag(run, "roofline")) p.ops = ops;
-    if (es_run_option_count(run, "store") > 0) {
-        ES_TRY(configure(run, &p, err));
-        p.config = es_run_config(run);
-    }
-    ES_TRY(es_bench_step_all(es_run_comm(run), &p, &b, err));
-    es_run_print(run, "%s %s %s: %d ranks x %d threads, %d leaves of %d clips\n", es_arch_name(p.arch),
-                 es_phase_names[p.phase], precision_text(&p, &b), b.ranks, b.threads, b.leaves, b.batch);
-    es_run_print(run, "%.3f clips/s, %.1f GFLOP/s of matrix products, ", b.clips_per_s, b.gemm_gflops_per_s);
-    if (isnan(b.peak_gflops_per_s))
+    *p = (struct es_bench_step_params){.arch = (enum es_arch)arch,
+                                       .phase = ES_PHASE_PRETRAIN,
+                                       .depth = (int)depth,
+                                       .batch = (int)batch,
+                                       .leaves = (int)leaves,
+                                       .steps = (int)steps,
+                                       .verify = !es_run_flag(run, "no-verify"),
+                                       .bf16 = precision && strcmp(precision, "bf16") == 0};
+    for (int i = 0; phase && i < 3; i++)
+        if (strcmp(phase, es_phase_names[i]) == 0) p->phase = (enum es_phase)i;
+    if (es_run_option_count(run, "store") == 0) return 0;
+    p->config = es_run_config(run);
+    return configure(run, p, err);
+}
+
+static void print(struct es_run *run, const struct es_bench_step_params *p, const struct es_bench_step *b) {
+    es_run_print(run, "%s %s %s: %d ranks x %d threads, %d leaves of %d clips\n", es_arch_name(p->arch),
+                 es_phase_names[p->phase], precision_text(p, b), b->ranks, b->threads, b->leaves, b->batch);
+    es_run_print(run, "%.3f clips/s, %.1f GFLOP/s of matrix products, ", b->clips_per_s,
+                 b->gemm_gflops_per_s);
+    if (isnan(b->peak_gflops_per_s))
         es_run_print(run, "no bf16 peak on this processor");
     else
-        es_run_print(run, "%.3f of the peak %.1f", b.mfu, b.peak_gflops_per_s);
-    es_run_print(run, ", %.2f GiB a rank\n", (double)b.peak_rss_bytes / 1073741824.0);
-    if (b.ranks > 1)
+        es_run_print(run, "%.3f of the peak %.1f", b->mfu, b->peak_gflops_per_s);
+    es_run_print(run, ", %.2f GiB a rank\n", (double)b->peak_rss_bytes / 1073741824.0);
+    if (b->ranks > 1)
         es_run_print(run,
                      "%.1f MB sent a rank, 2 x 4 x parameters x (1 - 1/P) = %.1f MB; exposed %.4f s, %.2f %% "
                      "of the step\n",
-                     (double)b.sent_bytes * 1e-6, 8e-6 * (double)b.trainable * (1 - 1.0 / b.ranks),
-                     b.exposed_s, 100 * b.exposed_s / b.step_s);
-    if (p.verify)
+                     (double)b->sent_bytes * 1e-6, 8e-6 * (double)b->trainable * (1 - 1.0 / b->ranks),
+                     b->exposed_s, 100 * b->exposed_s / b->step_s);
+    if (p->verify)
         es_run_print(run,
                      "largest gradient error against the reference kernels: %.2e of the largest gradient\n",
-                     b.verified);
-    if (p.config) es_run_print(run, "  %-15s %8.3f s a step\n", "input_exposed", b.input_exposed_s);
-    es_run_print(run, "  %-15s %8.3f s a step\n", "frontend", b.frontend_s);
+                     b->verified);
+    if (p->config) es_run_print(run, "  %-15s %8.3f s a step\n", "input_exposed", b->input_exposed_s);
+    es_run_print(run, "  %-15s %8.3f s a step\n", "frontend", b->frontend_s);
     for (int k = 0; k < ES_N_TIMES; k++)
-        es_run_print(run, "  %-15s %8.3f s a step\n", es_time_names[k], b.time[k]);
-    struct es_json *j = es_run_json(run);
+        es_run_print(run, "  %-15s %8.3f s a step\n", es_time_names[k], b->time[k]);
+}
+
+static void write_json(struct es_json *j, const struct es_bench_step_params *p,
+                       const struct es_bench_step *b) {
     es_json_begin_object(j);
-    es_json_put_string(j, "model", es_arch_name(p.arch));
-    es_json_put_string(j, "phase", es_phase_names[p.phase]);
-    es_json_put_string(j, "precision", p.bf16 ? "bf16" : "fp32");
-    if (p.bf16) es_json_put_string(j, "bf16", es_bf16_kind_name(b.bf16));
-    es_json_put_int(j, "batch", b.batch);
-    es_json_put_int(j, "ranks", b.ranks);
-    es_json_put_int(j, "threads", b.threads);
-    es_json_put_int(j, "leaves", b.leaves);
-    es_json_put_number(j, "clips_per_s", b.clips_per_s);
-    es_json_put_number(j, "gemm_gflops_per_s", b.gemm_gflops_per_s);
-    es_json_put_number(j, "peak_gflops_per_s", b.peak_gflops_per_s);
-    es_json_put_number(j, "mfu", b.mfu);
-    es_json_put_int(j, "peak_rss_bytes", b.peak_rss_bytes);
-    es_json_put_number(j, "verified", b.verified);
-    es_json_put_int(j, "sent_bytes", b.sent_bytes);
-    es_json_put_number(j, "exposed_s", b.exposed_s);
-    es_json_put_int(j, "trainable", b.trainable);
-    es_json_put_int(j, "values", b.values);
-    if (p.ops) es_json_put_number(j, "bandwidth_bytes_per_s", b.bandwidth);
+    es_json_put_string(j, "model", es_arch_name(p->arch));
+    es_json_put_string(j, "phase", es_phase_names[p->phase]);
+    es_json_put_string(j, "precision", p->bf16 ? "bf16" : "fp32");
+    if (p->bf16) es_json_put_string(j, "bf16", es_bf16_kind_name(b->bf16));
+    es_json_put_int(j, "batch", b->batch);
+    es_json_put_int(j, "ranks", b->ranks);
+    es_json_put_int(j, "threads", b->threads);
+    es_json_put_int(j, "leaves", b->leaves);
+    es_json_put_number(j, "clips_per_s", b->clips_per_s);
+    es_json_put_number(j, "gemm_gflops_per_s", b->gemm_gflops_per_s);
+    es_json_put_number(j, "peak_gflops_per_s", b->peak_gflops_per_s);
+    es_json_put_number(j, "mfu", b->mfu);
+    es_json_put_int(j, "peak_rss_bytes", b->peak_rss_bytes);
+    es_json_put_number(j, "verified", b->verified);
+    es_json_put_int(j, "sent_bytes", b->sent_bytes);
+    es_json_put_number(j, "exposed_s", b->exposed_s);
+    es_json_put_int(j, "trainable", b->trainable);
+    es_json_put_int(j, "values", b->values);
+    if (p->ops) es_json_put_number(j, "bandwidth_bytes_per_s", b->bandwidth);
     es_json_key(j, "phases");
     es_json_begin_object(j);
-    if (p.config) es_json_put_number(j, "input_exposed", b.input_exposed_s);
-    es_json_put_number(j, "frontend", b.frontend_s);
+    if (p->config) es_json_put_number(j, "input_exposed", b->input_exposed_s);
+    es_json_put_number(j, "frontend", b->frontend_s);
     for (int k = ES_TIME_AUGMENT; k <= ES_TIME_OPTIMIZER; k++)
-        es_json_put_number(j, es_time_names[k], b.time[k]);
+        es_json_put_number(j, es_time_names[k], b->time[k]);
     es_json_end_object(j);
     es_json_end_object(j);
+}
+
+int bench_step(struct es_run *run, struct es_err *err) {
+    struct es_bench_step_params p;
+    struct es_bench_step b;
+    struct es_bench_op ops[ES_BENCH_OPS];
+    ES_TRY(read_options(run, &p, err));
+    if (es_run_flag(run, "roofline")) p.ops = ops;
+    ES_TRY(es_bench_step_all(es_run_comm(run), &p, &b, err));
+    print(run, &p, &b);
+    write_json(es_run_json(run), &p, &b);
     if (p.ops) roofline(run, &b, ops);
     return 0;
 }

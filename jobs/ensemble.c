@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "earshot/stack.h"
+#include "gram_keys.h"
 #include "jobs.h"
 
 #define MAX_FILES 64
@@ -53,20 +54,16 @@ static void print_scores(struct es_run *run, const struct es_stack_report *r) {
 /* Learns weights: --out is a file of them. */
 static int fit(struct es_run *run, const char *const *file, int n_files, const char *out,
                struct es_err *err) {
-    const struct es_config *cfg = es_run_config(run);
     struct es_store *store[MAX_STORES] = {0};
     struct es_stack *stack = NULL;
     struct es_stack_report report;
     int64_t context = -1;
-    int rc = 0, n_grid;
-    const int *grid = es_config_ints(cfg, "linalg.grid", &n_grid);
+    int rc = 0;
     struct es_stack_params p = {.n_files = n_files,
                                 .file = file,
                                 .n_stores = es_run_option_count(run, "fit"),
                                 .store = store,
-                                .local_max = es_config_int(cfg, "linalg.local_max"),
-                                .grid_rows = grid[0],
-                                .grid_cols = grid[1],
+                                .gram = gram_keys(es_run_config(run)),
                                 .check = es_run_check(run)};
     if (es_run_option(run, "weights") || p.n_stores > MAX_STORES)
         ES_GO(es_err_set(err, ES_EUSAGE, "--fit: want up to %d stores and no --weights", MAX_STORES));

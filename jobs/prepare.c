@@ -11,7 +11,8 @@
 enum { AUDIO, MORE, TSV, DURATIONS, EXCLUDE, N_PATHS };
 static const char *const path_keys[N_PATHS] = {"audio", "more_audio", "tsv", "durations", "exclude"};
 
-/* name: of prepare.subsets and of the keys prepare.<name>_audio, _tsv, _durations; may have more_audio. split 0: a training set, which may have an exclusion list */
+/* name: of prepare.subsets and of the keys prepare.<name>_audio, _tsv, _durations; may have more_audio. split 0: a training set,
+ * which may have an exclusion list */
 static const struct source {
     const char *corpus, *name;
     enum es_subset subset;

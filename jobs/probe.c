@@ -6,6 +6,7 @@
 
 #include "earshot/mem.h"
 #include "earshot/timer.h"
+#include "gram_keys.h"
 #include "jobs.h"
 
 enum { MAX_INPUTS = 16 };
@@ -96,15 +97,12 @@ int es_job_probe(struct es_run *run, struct es_err *err) {
     const struct es_config *cfg = es_run_config(run);
     struct inputs in = {0};
     struct es_probe *probe = NULL;
-    int n_grid, rc = 0;
-    const int *grid = es_config_ints(cfg, "linalg.grid", &n_grid);
+    int rc = 0;
     const double begin_s = es_now_s();
     struct es_probe_params p = {.model = in.model,
                                 .store = in.store,
                                 .block = (int)es_config_int(cfg, "predict.block"),
-                                .local_max = es_config_int(cfg, "linalg.local_max"),
-                                .grid_rows = grid[0],
-                                .grid_cols = grid[1],
+                                .gram = gram_keys(cfg),
                                 .layers = es_run_option(run, "layers"),
                                 .joint = es_run_flag(run, "joint"),
                                 .check = es_run_check(run)};

@@ -1,8 +1,8 @@
 /* Audio files by libsndfile: WAV, FLAC, OGG and MP3 in; WAV (16-bit PCM) and FLAC (16 bit) out.
  *
- * Samples come back as mono float32 in [-1, 1]: the mean over the channels, or the first one. Files that are missing or unreadable: ES_EIO; a
- * folder, an empty, cut short or non-audio file, no samples, samples that are not finite: ES_EDATA. Each message is one line
- * that begins with the file's name. Fault point: decode. Collectivity: none; thread-safe.
+ * Samples come back as mono float32 in [-1, 1]: the mean over the channels, or the first one. Files that are missing or
+ * unreadable: ES_EIO; a folder, an empty, cut short or non-audio file, no samples, samples that are not finite: ES_EDATA. Each
+ * message is one line that begins with the file's name. Fault point: decode. Collectivity: none; thread-safe.
  */
 #ifndef EARSHOT_AUDIO_H
 #define EARSHOT_AUDIO_H

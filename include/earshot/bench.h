@@ -9,13 +9,12 @@
 struct es_bench_step_params {
     enum es_arch arch;
     enum es_phase phase;
-    int depth;  /* 0: full */
-    int batch;  /* clips a leaf; 0: published composition (pretrain: 8) */
-    int leaves; /* a step; 0: one a rank */
-    int steps;  /* measured, after one warm-up */
-    bool
-        verify; /* compare the gradients of a short clip with the reference kernels (fp32 ones, also of bf16) */
-    bool bf16; /* precision asked for */
+    int depth;   /* 0: full */
+    int batch;   /* clips a leaf; 0: published composition (pretrain: 8) */
+    int leaves;  /* a step; 0: one a rank */
+    int steps;   /* measured, after one warm-up */
+    bool verify; /* gradients of a short clip against the reference kernels (fp32 ones, also of bf16) */
+    bool bf16;   /* precision asked for */
     /* With stores (data.stores): leaves are read, mixed and augmented as in training, and everything but arch, phase, depth and batch
      * follows the configuration, in which phase and model.arch are set already. NULL: random features in pre-training, random waves. */
     const struct es_config *config;
@@ -45,10 +44,10 @@ struct es_bench_step { /* medians over steps; the same on all ranks but for ops 
     double exposed_s;                   /* waiting for them that nothing hid, of the rank that waits most */
     int64_t trainable, values;          /* parameters that AdamW sees, and all of them */
     int n_ops;
-    double
-        bandwidth; /* bytes a second of this rank: two vectors added into a third, beyond the caches; 0: not asked for */
-    double
-        verified; /* largest error of a gradient over the largest gradient of its tensor; NAN: not asked for */
+    /* bytes a second of this rank: two vectors added into a third, beyond the caches; 0: not asked for */
+    double bandwidth;
+    /* largest error of a gradient over the largest gradient of its tensor; NAN: not asked for */
+    double verified;
 };
 /* Clips of each set in a leaf of `batch` clips; 0: as published (pre-training: 8). */
 void es_bench_sizes(enum es_phase phase, int batch, int size[ES_N_SETS]);

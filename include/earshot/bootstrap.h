@@ -3,8 +3,8 @@
  * N clips in order of their names, repeated n times, shuffled once as a whole (NumPy's legacy generator) and cut into n samples of N:
  * over all samples every clip occurs exactly n times; a clip drawn twice counts twice. Every metric is computed on every sample. The
  * interval holds the middle `confidence` of the values, linear between order statistics (NumPy's default percentile). Classes without
- * an event in a sample have ratios of 0; where a class's ROC area is undefined in a sample it is left out of that sample's mean, and the
- * interval is that of the samples that have a value.
+ * an event in a sample have ratios of 0; where a class's ROC area is undefined in a sample it is left out of that sample's mean,
+ * and the interval is that of the samples that have a value.
  *
  * comm: ranks that share the samples, all with the same set; NULL: alone. Same digits for any number of ranks and threads.
  */

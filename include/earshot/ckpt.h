@@ -46,8 +46,7 @@ struct es_ckpt_param { /* a trainable parameter; the list is in table order */
     int64_t grad_offset; /* where it begins in the flat gradient vector */
 };
 
-struct
-    es_ckpt_segment { /* a piece of the gradient vector this rank owns (per rank); padding in it is skipped */
+struct es_ckpt_segment { /* a piece of the gradient vector this rank owns; padding in it is skipped */
     int64_t grad_offset, n;
     float *m, *v; /* [n] */
 };
@@ -72,15 +71,12 @@ struct es_ckpt_meta {
 int es_ckpt_save_all(const struct es_comm *comm, const char *path, const char *keep,
                      const struct es_ckpt_state *state, const struct es_ckpt_meta *meta, const char *config,
                      struct es_err *err);
-/* es_ckpt_save_all of dir/checkpoint-last.h5, keeping dir/checkpoint-prev.h5. */
-int es_ckpt_save_last_all(const struct es_comm *comm, const char *dir, const struct es_ckpt_state *state,
-                          const struct es_ckpt_meta *meta, const char *config, struct es_err *err);
 
-/* Saving while training goes on, path and keep as in es_ckpt_save_all: es_ckpt_begin_all describes the file and copies this rank's share of the state, a thread (without
- * MPI and HDF5) digests the copy, writes it at the data sets' places and waits for the disk; once es_ckpt_written says so on all
- * ranks (a vote in an exchange that is made anyway), es_ckpt_finish_all gives the file its digests, complete = 1 and its name,
- * or, after a failed write (a full disk), removes it: path is then the file before. The file is the one that
- * es_ckpt_save_all writes, but for where HDF5 puts its own data. One at a time: begin, then finish or cancel.
+/* Saving while training goes on, path and keep as in es_ckpt_save_all: es_ckpt_begin_all describes the file and copies this rank's
+ * share of the state, a thread (without MPI and HDF5) digests the copy, writes it at the data sets' places and waits for the disk;
+ * once es_ckpt_written says so on all ranks (a vote in an exchange that is made anyway), es_ckpt_finish_all gives the file its
+ * digests, complete = 1 and its name, or, after a failed write (a full disk), removes it: path is then the file before. The file is
+ * the one that es_ckpt_save_all writes, but for where HDF5 puts its own data. One at a time: begin, then finish or cancel.
  * The copy is kept for the next time: a share of student, teacher and moments, allocated by the first begin. */
 struct es_ckpt_writer;
 int es_ckpt_writer_new(struct es_ckpt_writer **w, struct es_err *err);
@@ -89,8 +85,8 @@ void es_ckpt_writer_free(struct es_ckpt_writer **w); /* cancels */
 int es_ckpt_begin_all(struct es_ckpt_writer *w, const struct es_comm *comm, const char *path,
                       const char *keep, const struct es_ckpt_state *state, const struct es_ckpt_meta *meta,
                       const char *config, struct es_err *err);
-bool es_ckpt_writing(
-    const struct es_ckpt_writer *w); /* begun, neither finished nor cancelled; the same on all ranks */
+/* Begun, neither finished nor cancelled; the same on all ranks. */
+bool es_ckpt_writing(const struct es_ckpt_writer *w);
 bool es_ckpt_written(const struct es_ckpt_writer *w); /* this rank's thread is through, well or not */
 /* Waits for the thread. write_s: how long it took, the slowest rank's. */
 int es_ckpt_finish_all(struct es_ckpt_writer *w, double *write_s, struct es_err *err);

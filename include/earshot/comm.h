@@ -55,6 +55,7 @@ void es_comm_allgatherv_all(const struct es_comm *c, const void *in, const size_
 int64_t es_comm_max_all(const struct es_comm *c, int64_t v);
 int64_t es_comm_min_all(const struct es_comm *c, int64_t v);
 int64_t es_comm_sum_all(const struct es_comm *c, int64_t v);
+double es_comm_slowest_s_all(const struct es_comm *c, double seconds); /* the largest, in whole nanoseconds */
 /* Debug help: a bug unless v is the same on all ranks. */
 void es_comm_assert_same_all(const struct es_comm *c, uint64_t v);
 /* Point to point, blocking, for whole blocks (embeddings of the frozen transformer). */

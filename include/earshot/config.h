@@ -1,15 +1,14 @@
 /* Configuration: one table of keys, YAML files over it, and the resolved values.
  *
  * The table (src/config/table.c) holds every key: type, default, range or choices, unit, doc. Defaults live
- * there only. Parser,
- * --explain, the resolved file of a run and configs/reference.yaml all come from it.
+ * there only. Parser, --explain, the resolved file of a run and configs/reference.yaml all come from it.
  *
  *   struct es_config *cfg = NULL;
  *   es_config_new(&cfg, err);                       defaults
  *   es_config_load(cfg, "run.yaml", err);           base files (extends:), then the file itself
  *   es_config_set(cfg, "train.epochs=3", err);      --set, any number, the last one wins
- *   es_config_finish(cfg, err);                     rules between keys, keys that phase or architecture
- * ignore, the digest es_config_int(cfg, "train.epochs")
+ *   es_config_finish(cfg, err);                     rules between keys, keys that phase or architecture ignore, the digest
+ *   es_config_int(cfg, "train.epochs")
  *
  * With several ranks (src/run does it): rank 0 calls es_config_read and broadcasts the bytes, every rank
  * calls es_config_parse.
@@ -18,7 +17,8 @@
  * (`train.epochs:` at the top is the same). Values are scalars or lists of scalars. Not allowed: unknown
  * keys, a key or section twice, anchors, aliases, tags, tabs as indentation, more than 1 MB, bytes that are
  * not UTF-8. `extends: other.yaml` (relative to the file that says so) loads another file first, up to 16
- * levels; a list of files is loaded in its order, the later ones win (a file that two of them extend is loaded twice). In paths ${VAR} and ${VAR:-default} are expanded ($${ is a plain ${); they are relative to the
+ * levels; a list of files is loaded in its order, the later ones win (a file that two of them extend is loaded
+ * twice). In paths ${VAR} and ${VAR:-default} are expanded ($${ is a plain ${); they are relative to the
  * working directory.
  *
  * A key that the chosen phase or model.arch ignores is an error when the file itself or --set gives it
@@ -84,19 +84,18 @@ int es_config_set(struct es_config *cfg, const char *assignment, struct es_err *
 int es_config_finish(struct es_config *cfg, struct es_err *err);
 
 bool es_config_bool(const struct es_config *cfg, const char *key);
-int es_config_int(const struct es_config *cfg,
-                  const char *key); /* a value beyond int is a bug: use es_config_i64 */
+/* A value beyond int is a bug: use es_config_i64. */
+int es_config_int(const struct es_config *cfg, const char *key);
 int64_t es_config_i64(const struct es_config *cfg, const char *key);
 double es_config_double(const struct es_config *cfg, const char *key);
 /* Strings, choices and paths; lives as long as cfg and until the key is set again. */
 const char *es_config_string(const struct es_config *cfg, const char *key);
 /* Is the choice this one? A word that is not among the choices is a bug. */
 bool es_config_is(const struct es_config *cfg, const char *key, const char *choice);
-/* Lists; n out. Lifetime as es_config_string. */
+/* Lists (strings: paths, too); n out. Lifetime as es_config_string. */
 const int *es_config_ints(const struct es_config *cfg, const char *key, int *n);
 const double *es_config_doubles(const struct es_config *cfg, const char *key, int *n);
-const char *const *es_config_strings(const struct es_config *cfg, const char *key,
-                                     int *n); /* strings and paths */
+const char *const *es_config_strings(const struct es_config *cfg, const char *key, int *n);
 
 /* Where the value comes from: "configs/x.yaml:41", "--set" or "default". */
 const char *es_config_where(const struct es_config *cfg, const char *key);

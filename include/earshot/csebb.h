@@ -25,13 +25,12 @@ struct es_csebb_params {
     double step_filter_s;
     double merge_abs, merge_rel; /* INFINITY: this criterion is off */
 };
-struct es_csebb_params
-es_csebb_params_default(void); /* 0.5 s, 1.0, 2.0: the package's predictor without tuning */
+/* 0.5 s, 1.0, 2.0: the package's predictor without tuning. */
+struct es_csebb_params es_csebb_params_default(void);
 
 /* ---- one clip, one class */
 
-struct
-    es_csebb_segments { /* n events: 2 n + 1 segments gap, event, gap .. gap; first and last may be empty */
+struct es_csebb_segments { /* n events: 2 n + 1 segments gap, event, .. gap; first and last may be empty */
     int n_events;
     double *bound;            /* [2 n + 2] seconds */
     double *mean, *min, *max; /* [2 n + 1] */
@@ -52,7 +51,8 @@ int es_csebb_merge(struct es_csebb_segments *g, double merge_abs, double merge_r
 
 /* ---- tables */
 
-/* Boxes of every clip, class by class. p [n_classes of scores]; step_filter_s 0: no boxes of this class. ES_EDATA: scores that are not finite, times that do not start at 0. */
+/* Boxes of every clip, class by class. p [n_classes of scores]; step_filter_s 0: no boxes of this class. ES_EDATA: scores that are
+ * not finite, times that do not start at 0. */
 int es_csebb_boxes(struct es_truth **boxes, const struct es_scores *scores, const struct es_csebb_params *p,
                    struct es_err *err);
 /* Adds a box for every second of every clip of scores and each of the n columns: mean of the frame scores in it, weighted by time; the
@@ -60,7 +60,8 @@ int es_csebb_boxes(struct es_truth **boxes, const struct es_scores *scores, cons
 int es_boxes_add_seconds(struct es_truth *boxes, const struct es_scores *scores, const int *column, int n,
                          struct es_err *err);
 /* Boxes as scores (13.3): clips and classes of `like`. Frames lie between consecutive onsets and offsets, from 0 and, where durations
- * are given (may be NULL), to the clip's duration; score: the box's confidence, the largest where boxes of a class overlap, else fill. */
+ * are given (may be NULL), to the clip's duration; score: the box's confidence, the largest where boxes of a class overlap, else
+ * fill. */
 int es_scores_from_events(struct es_scores **out, const struct es_truth *boxes, const struct es_scores *like,
                           const struct es_truth *durations, double fill, struct es_err *err);
 
@@ -68,8 +69,8 @@ int es_scores_from_events(struct es_scores **out, const struct es_truth *boxes, 
 
 enum es_tune_by { ES_TUNE_PSDS, ES_TUNE_COLLAR_F1 };
 
-struct
-    es_csebb_grid { /* settings: for every filter all abs with rel = INFINITY, then all rel with abs = INFINITY */
+/* Settings: for every filter all abs with rel = INFINITY, then all rel with abs = INFINITY. */
+struct es_csebb_grid {
     int n_filters, n_abs, n_rel;
     const double *step_filter_s, *merge_abs, *merge_rel;
 };

@@ -20,9 +20,8 @@ struct es_dataset_params {
     bool no_desed_alias; /* DESED clips keep their own labels and classes (training.md 1.4, 1.5) */
     int n_stores;
     const char *const *store;
-    const char
-        *stage_dir; /* read copies on node-local disk (stage.h); NULL or empty: the stores themselves */
-    int n_exclude;  /* TSV files whose column filename names clips to leave out */
+    const char *stage_dir; /* read copies on node-local disk (stage.h); NULL or empty: no */
+    int n_exclude;         /* TSV files whose column filename names clips to leave out */
     const char *const *exclude;
     int n_pseudo; /* prediction files, or folders of them */
     const char *const *pseudo;

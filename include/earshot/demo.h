@@ -78,8 +78,7 @@ struct es_demo_params {
     double maestro_seconds;                /* length of a recording (plus up to 1 s) */
     double snr_min_db, snr_max_db;         /* events over the background, over the event's support, uniform */
     double test_fraction;                  /* share of recordings, per sound, that only the test side uses */
-    double
-        pitch_semitones; /* recorded events are played faster or slower by up to so much, uniform, one draw a source */
+    double pitch_semitones; /* recorded events: up to so much faster or slower, uniform, one draw a source */
 };
 void es_demo_params_default(struct es_demo_params *p);
 

@@ -22,8 +22,8 @@ struct es_detect_params {
     double hop_s;                             /* 0 < hop_s <= 10; rounded to whole frames */
     double threshold;                         /* of classes for which postprocess has none */
     const struct es_postprocess *postprocess; /* NULL: none; windows and parameters for every class */
-    const char *
-        scores_dir; /* frame scores of every file as <name without extension>.tsv, before post-processing; NULL: none */
+    /* frame scores of every file as <name without extension>.tsv, before post-processing; NULL: none */
+    const char *scores_dir;
 };
 
 /* Frame scores of one file as a table of one clip: its name without folders. */

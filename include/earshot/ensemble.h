@@ -1,5 +1,5 @@
-/* Ensembles of predictions: the mean of logits, a weighted one, or one learned class by class, block of rows by block of rows. The result does not depend on
- * the number of ranks. Files must agree in clip names (and their order), frames and classes. */
+/* Ensembles of predictions: the mean of logits, a weighted one, or one learned class by class, block of rows by block of rows.
+ * The result does not depend on the number of ranks. Files must agree in clip names (and their order), frames and classes. */
 #ifndef EARSHOT_ENSEMBLE_H
 #define EARSHOT_ENSEMBLE_H
 

@@ -21,7 +21,6 @@
 
 #include "earshot/comm.h"
 #include "earshot/err.h"
-#include "earshot/json.h"
 #include "earshot/scores.h"
 #include "earshot/text.h"
 
@@ -158,10 +157,6 @@ int es_evaluation_new(struct es_evaluation **e, const struct es_evalset *set, co
 /* ES_EUSAGE as above, without computing anything. */
 int es_evaluation_check_names(const char *names, struct es_err *err);
 void es_evaluation_free(struct es_evaluation **e);
-/* Value of a row, by name; NAN when there is none. */
-double es_evaluation_value(const struct es_evaluation *e, const char *name);
-/* A member per row of the current object: "psds1": {"value": v, "macro": m, "classes": {name: v}}. */
-void es_evaluation_write(const struct es_evaluation *e, struct es_json *json);
 /* A table: a line for all classes, then one a class. */
 void es_evaluation_print(const struct es_evaluation *e, struct es_text *text);
 /* PSD-ROC curves as TSV: metric, class (empty: the effective curve), efpr, tpr, score: frames with this score or more are active

@@ -14,14 +14,16 @@
 #include "earshot/bootstrap.h"
 #include "earshot/comm.h"
 #include "earshot/evaluate.h"
+#include "earshot/json.h"
 #include "earshot/postprocess.h"
 
 enum es_evaluate_source {
     ES_EVALUATE_GUESS, /* a folder: scores; *.tsv: detections; HDF5 with strong_logits: predictions, else scores */
     ES_EVALUATE_PREDICTIONS, /* HDF5 with logits (predictions.h); of its clips those that the truth lists are scored */
     ES_EVALUATE_SCORES, /* HDF5 or folder (scores.h) */
-    ES_EVALUATE_DETECTIONS /* TSV (filename, onset, offset, event_label, perhaps score): overlapping boxes of a class become one,
-                                without score they have score 1 */
+    /* TSV (filename, onset, offset, event_label, perhaps score): overlapping boxes of a class become one, without score they have
+     * score 1 */
+    ES_EVALUATE_DETECTIONS
 };
 
 struct es_evaluate_input {
@@ -30,9 +32,8 @@ struct es_evaluate_input {
     const char *ground_truth, *durations; /* TSV */
     const char *metrics; /* names; NULL: those of es_evaluation_new, for MAESTRO mpauc,segment_f1 */
     const char *classes; /* text file with the classes to evaluate, one a line; NULL: those with events */
-    enum es_postprocess_kind
-        postprocess;        /* ES_POST_MEDIAN_FRAMES: the recipe's windows unless parameters say otherwise */
-    const char *parameters; /* YAML (postprocess.h); its kind counts */
+    enum es_postprocess_kind postprocess; /* MEDIAN_FRAMES: the recipe's windows unless parameters say else */
+    const char *parameters;               /* YAML (postprocess.h); its kind counts */
     const char *tune_on; /* "P.h5,G.tsv,D.tsv": parameters of csebb or a median in seconds are tuned there */
     enum es_tune_by tune_by;
     bool tune_globally;                     /* one setting for all classes */
@@ -55,8 +56,8 @@ struct es_evaluate_result {
 int es_evaluate_files_all(struct es_evaluate_result **r, const struct es_comm *comm,
                           const struct es_evaluate_input *input, struct es_err *err);
 void es_evaluate_free(struct es_evaluate_result **r);
-/* Members of the current object: rows (es_evaluation_write), each with "interval" where there are samples; "missing"; of two systems
- * "a", "b" and "difference". */
+/* Members of the current object: rows, as "psds1": {"value": v, "classes": {name: v}}, each with "interval" where there are samples;
+ * "missing"; of two systems "a", "b" and "difference". */
 void es_evaluate_write(const struct es_evaluate_result *r, struct es_json *json);
 void es_evaluate_print(const struct es_evaluate_result *r, struct es_text *text);
 

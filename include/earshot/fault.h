@@ -1,12 +1,16 @@
 /* Fault injection for tests: ES_FAULT="point:n[@rankR][,point:n...]" makes the n-th pass of a point fail.
  *
- * Points in use: malloc, onednn-layout (a product refuses packed weights), h5write, h5open, read, write, rename, decode; in training kill (SIGKILL to itself) and stall
- * (waits for ever), by leaves of this rank, nan, by gradients of the last leaf of a step, and nan-loss, by leaves of this rank.
- * The writers have points of their own, by what they write: stage (no space left), kill-store, stall-store (clips), kill-predictions,
- * stall-predictions (blocks), kill-checkpoint, stall-checkpoint (files; before they are complete), kill-metrics (files, before
- * they are renamed). kill-, stall- and slow-step: leaves of this rank; slow-write: pieces of a background checkpoint.
- * write: no space left; short: half of the bytes are
- * written and the system says so, which is no error (es_pwrite).
+ * Points (es_fault_hit):
+ *   malloc, h5open, h5write, read, decode, rename
+ *   write, stage, ckptwrite   no space left: files and stores; a staged copy; the thread of a background checkpoint
+ *   short                     half of the bytes are written and the system says so, which is no error (es_pwrite)
+ *   onednn-layout             a product refuses packed weights
+ *   kill, stall               training, by leaves of this rank: SIGKILL to itself; waits for ever
+ *   nan, nan-loss             training: gradients, by last leaves of a step; the loss, by leaves of this rank
+ * Places (es_fault_here), each a point as kill-PLACE, stall-PLACE and slow-PLACE: step (leaves of this rank), store (clips),
+ * predictions (blocks), checkpoint (files, before they are complete), metrics (files, before they are renamed), write (pieces of a
+ * background checkpoint).
+ *
  * Without ES_FAULT the call costs one load. Collectivity: none. */
 #ifndef EARSHOT_FAULT_H
 #define EARSHOT_FAULT_H

@@ -47,8 +47,9 @@ int es_frontend_kind_from_name(const char *name);
 struct es_frontend_params {
     enum es_frontend_kind kind;
     double fmin_hz, fmax_hz; /* of the mel bank */
-    bool floor_per_batch;    /* QUIRK (ATST only): the 80 dB floor hangs from the loudest value of the whole
-                                batch, as    upstream, not of the clip: quirks.atst_floor */
+    /* QUIRK (ATST only): the 80 dB floor hangs from the loudest value of the whole batch, as upstream, not of the
+     * clip: quirks.atst_floor */
+    bool floor_per_batch;
     int n_threads; /* at most this many for clips; 0: omp_get_max_threads() when the object is made */
 };
 struct es_frontend_params es_frontend_params_default(enum es_frontend_kind kind);

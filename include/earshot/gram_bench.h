@@ -10,7 +10,6 @@
 #include "earshot/gram.h"
 
 struct es_gram_bench { /* seconds of the slowest rank, bytes of the largest */
-    int64_t rows;
     bool on_grid;
     double add_s;   /* making the rows and summing them */
     double solve_s; /* factor, solution, residual, sums as they were */

@@ -67,9 +67,9 @@ struct es_h5_info {
     int64_t dim[ES_H5_MAX_DIMS];
     int64_t n;         /* elements */
     size_t item_bytes; /* of one element in the file; 0: variable length */
-    int64_t
-        offset; /* byte offset when plain pread gives the native values (contiguous, allocated, no filter, this
-                        * machine's byte order, file long enough); else -1 */
+    /* byte offset when plain pread gives the native values (contiguous, allocated, no filter, this machine's
+     * byte order, file long enough); else -1 */
+    int64_t offset;
 };
 
 /* Names in one block of memory. */

@@ -2,8 +2,8 @@
  * same disk in the same run.
  *
  * Writing ends when the data are on the disk (fsync). "checkpoint_held" is what a training run waits for while it writes behind its
- * back: es_ckpt_begin_all and es_ckpt_finish_all, without the thread's time between them. Files are told to leave the page cache before they are read, which the
- * system may ignore; random content, so that nothing compresses. All files lie in `dir` and go away.
+ * back: es_ckpt_begin_all and es_ckpt_finish_all, without the thread's time between them. Files are told to leave the page cache
+ * before they are read, which the system may ignore; random content, so that nothing compresses. All files lie in `dir` and go away.
  */
 #ifndef EARSHOT_IO_BENCH_H
 #define EARSHOT_IO_BENCH_H
@@ -18,8 +18,8 @@ struct es_io_bench_row {
     bool write;     /* to be compared with plain_write, otherwise with plain_read */
     int64_t bytes;  /* of data, all ranks together; 0: not asked for */
     double seconds; /* of the slowest rank; median over the repeats */
-    double
-        of_plain; /* bytes a second over those of the plain file in the same round; median over the repeats */
+    /* bytes a second over those of the plain file in the same round; median over the repeats */
+    double of_plain;
 };
 enum { ES_IO_BENCH_ROWS = 9 };
 

@@ -1,5 +1,5 @@
-/* JSON. Output: a writer without a tree; input: es_json_read, at the end. Values come in order; a misplaced call (a value without key in an
- * object, an end that does not match) is a bug.
+/* JSON. Output: a writer without a tree; input: es_json_read, at the end. Values come in order; a misplaced call (a value without
+ * key in an object, an end that does not match) is a bug.
  *
  *   struct es_json *j = NULL;
  *   es_json_new(&j, "out.json", err);            "-": standard output

@@ -7,9 +7,9 @@
  * only check allocates).
  *
  * Determinism: the same shapes, thread count and instruction set give the same bits. Which thread computes a
- * piece may vary (static schedules, or pieces handed out in turn); a sum is one thread's, in an order that the sizes fix: no atomics and no
- * reduction(+) on floats. Everything in this header but es_k_gemm goes further: the bits do not
- * depend on the number of threads, and a row's result not on how many rows there are.
+ * piece may vary (static schedules, or pieces handed out in turn); a sum is one thread's, in an order that the sizes fix: no
+ * atomics and no reduction(+) on floats. Everything in this header but es_k_gemm goes further: the bits do not depend on the
+ * number of threads, and a row's result not on how many rows there are.
  *
  * ws is the caller's scratch of the stated number of bytes, 64-byte aligned; it holds nothing between calls. Sizes
  * depend on es_kernel_threads(): set the threads first. Outputs must not overlap inputs unless said. beta scales
@@ -35,8 +35,8 @@ enum es_kernel_mode es_kernel_mode(void); /* from ES_KERNELS, read once; an unkn
 void es_kernel_set_mode(enum es_kernel_mode mode); /* for tests and benchmarks */
 int es_kernel_threads(void);                       /* OpenMP threads in use */
 void es_kernel_set_threads(int n);                 /* OpenMP and BLAS */
-const char *
-es_kernel_isa(void); /* "avx512" or "avx2": what the register kernels use; ES_ISA=avx2 forbids more */
+/* "avx512" or "avx2": what the register kernels use; ES_ISA=avx2 forbids more */
+const char *es_kernel_isa(void);
 
 /* Fused multiply-adds on registers alone, fp32: flops a second of all threads together, in GFLOP/s. Runs for about
  * wall_s seconds. What the CPU gives, not what es_kernel_isa() allows. */

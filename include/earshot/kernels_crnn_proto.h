@@ -18,8 +18,8 @@ void ES_K(conv2d_dw)(const struct es_k_conv2d *s, const ES_R *x, const ES_R *dy,
  * (no word read). */
 void ES_K(dropout)(int64_t n, const struct es_rng *rng, double p, const ES_R *x, ES_R *y, bool add_y);
 
-/* Batch normalisation, gate, dropout and average pooling in a row, see ES_K_STEPS. x [B,C,H,W] -> y [B,C,H/kh,W/kw]. w: weight and bias of
- * the normalisation, of the gate. mean, rstd, unbiased [C] and keep [B,C,H,W] (or NULL) out; without train the
+/* Batch normalisation, gate, dropout and average pooling in a row, see ES_K_STEPS. x [B,C,H,W] -> y [B,C,H/kh,W/kw]. w: weight
+ * and bias of the normalisation, of the gate. mean, rstd, unbiased [C] and keep [B,C,H,W] (or NULL) out; without train the
  * statistics are running[2]: mean and variance. Rows that no window holds may stay unwritten in keep. ws: es_k_tail_ws, the
  * references want es_k_tail_ref_values values. */
 void ES_K(tail_fwd)(const struct es_k_tail *s, const ES_R *x, const ES_R *const w[4],

@@ -30,17 +30,18 @@ int es_leafgather_new_all(struct es_leafgather **g, const struct es_comm *c, int
                           size_t header_bytes, struct es_err *err);
 void es_leafgather_free_all(struct es_leafgather **g);
 
-void es_leafgather_begin(struct es_leafgather *g,
-                         int n_active); /* 1 <= n_active <= n_leaves, same on all ranks */
-double *es_leafgather_record(struct es_leafgather *g,
-                             int leaf); /* [record_doubles] to fill; a leaf of another rank is a bug */
-void *es_leafgather_header(struct es_leafgather *g); /* [header_bytes] to fill, 16-byte aligned */
+/* 1 <= n_active <= n_leaves, same on all ranks. */
+void es_leafgather_begin(struct es_leafgather *g, int n_active);
+/* [record_doubles] to fill; a leaf of another rank is a bug. */
+double *es_leafgather_record(struct es_leafgather *g, int leaf);
+/* [header_bytes] to fill, 16-byte aligned. */
+void *es_leafgather_header(struct es_leafgather *g);
 
 /* rc, err: as in es_err_agree_all, whose result it returns (err not NULL). stop: this rank wishes to stop.
  * After an error the records are there all the same, some of them not filled. */
 int es_leafgather_all(struct es_leafgather *g, int rc, bool stop, struct es_err *err);
-bool es_leafgather_stop(
-    const struct es_leafgather *g); /* some rank wished to stop: the same answer on all ranks */
+/* Some rank wished to stop: the same answer on all ranks. */
+bool es_leafgather_stop(const struct es_leafgather *g);
 
 /* Valid until the next begin. Records of all leaves lie one after the other: that of leaf 0 begins the array.
  */

@@ -43,7 +43,6 @@ size_t es_arena_mark(const struct es_arena *a);
 void es_arena_reset(struct es_arena *a, size_t mark);
 size_t es_arena_peak(const struct es_arena *a); /* largest bytes in use so far */
 bool es_arena_is_dry(const struct es_arena *a);
-const char *es_arena_tag(const struct es_arena *a);
 
 struct es_pool;
 int es_pool_new(struct es_pool **p, const char *tag, size_t bytes, struct es_err *err); /* bytes = 0: dry */

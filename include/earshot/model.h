@@ -31,7 +31,8 @@ struct es_frontend_params es_model_frontend(const struct es_config *cfg);
 
 /* Fills the values of params from the entries below group ("/student", "/" for weights files). Entries of the transformer are
  * found under any of the prefixes that pre-training, stages and public files use. all: every entry must be there; else only the
- * transformer's are taken, and the AudioSet map's where it is there. Missing or mis-shaped entries: ES_EDATA, the first five by name. */
+ * transformer's are taken, and the AudioSet map's where it is there. Missing or mis-shaped entries: ES_EDATA, the first five by
+ * name. */
 int es_model_fill(const struct es_h5 *f, const char *group, const struct es_net *net,
                   struct es_params *params, bool all, struct es_err *err);
 

@@ -46,9 +46,9 @@ void es_auroc_free(struct es_auroc **auroc);
 
 struct es_maestro_params { /* {0}: as eval_predictions of the public code and the challenge's baseline */
     bool positive_only;    /* only clips with a hard label enter; seconds they leave uncovered have score 0 */
-    int64_t *
-        n_missing; /* not NULL: clips of the labels without scores are counted here instead of refused; their seconds have
-                              score 0 unless another clip covers them */
+    /* not NULL: clips of the labels without scores are counted here instead of refused; their seconds have
+     * score 0 unless another clip covers them */
+    int64_t *n_missing;
     bool subset; /* leave out scores of recordings the durations do not list, instead of refusing them */
 };
 /* Both results are new; truth holds the recordings that have a hard label somewhere, their joined events and

@@ -70,8 +70,8 @@ struct es_net_config {
     int pretrain_weak_classes; /* of the clip's outputs; 0: none; with attention: pretrain_classes */
     bool pretrain_weak;        /* they are trained: es_net_freeze */
 };
-const char *
-es_arch_name(enum es_arch arch); /* "atst": as in model.arch; its frontend has the same name (frontend.h) */
+/* "atst": as in model.arch; its frontend has the same name (frontend.h). */
+const char *es_arch_name(enum es_arch arch);
 int es_arch_from_name(const char *name);                                                /* -1 when unknown */
 void es_transformer_config_default(struct es_transformer_config *c, enum es_arch arch); /* full size */
 void es_net_config_default(struct es_net_config *c); /* full-size ATST with the published CRNN */
@@ -94,8 +94,8 @@ void es_net_freeze(const struct es_net *net, struct es_params *p, bool frozen_tr
 /* Layer of a parameter for layer-wise rates and groups, by name. */
 enum es_param_part { ES_PART_CNN, ES_PART_RNN, ES_PART_TRANSFORMER, ES_PART_HEAD };
 enum es_param_part es_net_part(const struct es_net *net, const char *name);
-int es_net_depth_index(const struct es_net *net,
-                       const char *name); /* 0 final norm, 1..depth block depth-1..0, depth+1 rest */
+/* 0 final norm, 1..depth block depth-1..0, depth+1 rest. */
+int es_net_depth_index(const struct es_net *net, const char *name);
 
 /* Names under which files of other phases and public checkpoints hold the transformer's parameter `name`: i = 0, 1, ... until
  * false. */
@@ -124,8 +124,8 @@ struct es_tensor *es_net_pretrain(const struct es_net *net, struct es_tape *t, s
 struct es_head_out {
     struct es_tensor *logits; /* [B,frames,K]; ES_HEAD_NONE: the frames */
     struct es_tensor *strong; /* [B,K,frames] probabilities; heads with attention only */
-    struct es_tensor
-        *weak; /* [B,K'] logits of ES_HEAD_LINEAR, probabilities of heads with attention; or NULL */
+    /* [B,K'] logits of ES_HEAD_LINEAR, probabilities of heads with attention; or NULL */
+    struct es_tensor *weak;
 };
 void es_net_head(const struct es_net *net, struct es_tape *t, struct es_tensor *e, bool clip,
                  struct es_head_out *out);

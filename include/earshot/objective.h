@@ -12,24 +12,26 @@
 #include "earshot/ops.h"
 #include "earshot/plan.h"
 
-enum es_term { /* what /leaf of the metrics file records, per leaf */
-               ES_TERM_TOTAL,
-               ES_TERM_MAESTRO,
-               ES_TERM_REAL,
-               ES_TERM_SYNTHETIC,
-               ES_TERM_WEAK,
-               ES_TERM_SSL, /* weighted, before loss_scale */
-               ES_TERM_SSL_WEIGHT,
-               ES_TERM_PSEUDO, /* weighted, before loss_scale */
-               ES_N_TERMS
+/* What /leaf of the metrics file records, per leaf. */
+enum es_term {
+    ES_TERM_TOTAL,
+    ES_TERM_MAESTRO,
+    ES_TERM_REAL,
+    ES_TERM_SYNTHETIC,
+    ES_TERM_WEAK,
+    ES_TERM_SSL, /* weighted, before loss_scale */
+    ES_TERM_SSL_WEIGHT,
+    ES_TERM_PSEUDO, /* weighted, before loss_scale */
+    ES_N_TERMS
 };
 extern const char *const es_term_names[ES_N_TERMS];
 
-enum es_measure { /* of how far predictions are from targets */
-                  ES_MEASURE_BCE,
-                  ES_MEASURE_MSE,
-                  ES_MEASURE_BOTH, /* (4 MSE + BCE) / 2 */
-                  ES_N_MEASURES
+/* Of how far predictions are from targets. */
+enum es_measure {
+    ES_MEASURE_BCE,
+    ES_MEASURE_MSE,
+    ES_MEASURE_BOTH, /* (4 MSE + BCE) / 2 */
+    ES_N_MEASURES
 };
 /* Clips whose predictions have to agree with the teacher's in steps without interpolation consistency */
 enum es_ssl_clips { ES_SSL_ALL, ES_SSL_DESED, ES_SSL_MAESTRO, ES_N_SSL_CLIPS };

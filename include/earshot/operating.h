@@ -27,9 +27,9 @@ struct es_operating_params {
 
 struct es_operating_point {
     double threshold;
-    int64_t *
-        counts; /* [K + 1, K + 1], row: detected class, column: class of events; last of both: the world. Diagonal: true
-                        positives; last column: false positives; the others: cross triggers */
+    /* [K + 1, K + 1], row: detected class, column: class of events; last of both: the world. Diagonal: true
+     * positives; last column: false positives; the others: cross triggers */
+    int64_t *counts;
     double *tp_ratio; /* [K] */
     double *fp_rate;  /* [K] an hour */
     uint64_t digest;  /* of the detections */

@@ -123,8 +123,8 @@ void es_op_class_pool(struct es_tape *t, struct es_tensor *z, struct es_tensor *
 struct es_loss_rows {
     int64_t row0, n_rows;
     double scale, denominator;
-    const uint8_t
-        *columns; /* [K] or NULL: only these columns of dimension 1 count (exclude_maestro_weak_ssl) */
+    /* [K] or NULL: only these columns of dimension 1 count (exclude_maestro_weak_ssl) */
+    const uint8_t *columns;
 };
 /* Binary cross entropy on probabilities, logarithms floored at -100 (PyTorch's BCELoss). p [B,...], target
  * same shape (data). */

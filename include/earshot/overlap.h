@@ -41,6 +41,8 @@ int es_overlap_add(struct es_overlap_finder *f, int source, const struct es_stor
                    struct es_err *err);
 void es_overlap_count(const struct es_overlap_finder *f, struct es_overlaps *out);
 void es_overlap_free(struct es_overlap_finder **f);
+/* Is this one, by its digest, among the first n? */
+bool es_overlap_seen(struct es_store *const *store, int n, const struct es_store *s);
 /* All clips of some stores; a store that comes twice counts once. */
 int es_overlap_of_stores(struct es_overlaps *out, struct es_store *const *store, int n, struct es_err *err);
 

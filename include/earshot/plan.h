@@ -51,9 +51,8 @@ struct es_plan_params {
     int leaves;                 /* a step */
     int64_t epoch_steps;        /* 0: from the data; else the epoch is cut to this many steps */
     int64_t epoch_leaves;       /* the same in leaves */
-    const double
-        *weight; /* [n_clips] of the only set: its clips are drawn by weight, without replacement; NULL:
-                                   uniformly. Borrowed */
+    /* [n_clips] of the only set: its clips are drawn by weight, without replacement; NULL: uniformly. Borrowed */
+    const double *weight;
     double wavmix_p, wavmix_alpha;
     bool wavmix_set[ES_N_SETS]; /* sets whose clips are mixed with another clip of the same set */
     double mixup_p, mixup_alpha;
@@ -94,8 +93,8 @@ enum { ES_FILTER_CRNN, ES_FILTER_TEACHER, ES_FILTER_FEATURES, ES_N_FILTERS };
 struct es_augment_plan {
     bool shift;
     double shift_sigma[ES_LEAF_CLIPS]; /* standard normal: es_augment_shift */
-    int mask_first, mask_n, mask_low,
-        mask_width; /* clips mask_first.. lose label frames mask_low..; mask_n 0: none */
+    /* clips mask_first.. lose label frames mask_low..; mask_n 0: none */
+    int mask_first, mask_n, mask_low, mask_width;
     int n_style;
     struct es_mix_call style[ES_N_MELS][4]; /* n_style of each */
     int n_warp;

@@ -61,8 +61,8 @@ int es_predictions_n_classes(const struct es_predictions *p);
 const char *es_predictions_name(const struct es_predictions *p, int64_t row);
 const char *const *es_predictions_names(const struct es_predictions *p);
 const char *const *es_predictions_classes(const struct es_predictions *p); /* NULL: the file does not say */
-int64_t es_predictions_find(const struct es_predictions *p,
-                            const char *name);                        /* first row of that name; -1: none */
+/* First row of that name; -1: none. */
+int64_t es_predictions_find(const struct es_predictions *p, const char *name);
 uint64_t es_predictions_store_digest(const struct es_predictions *p); /* 0: the file does not say */
 /* Rows row0 .. row0+n-1, [n,T,K] float32. From any thread if es_predictions_is_direct (else only from the one that uses HDF5). */
 int es_predictions_read(const struct es_predictions *p, int64_t row0, int64_t n, float *logits,

@@ -37,65 +37,66 @@ enum { ES_PREPARE_MAX_SOURCES = 16 };
 struct es_prepare_source {
     const char *name; /* for people; NULL: the subset's */
     enum es_subset subset;
-    const char *
-        audio; /* folder (MAESTRO recordings also one folder below, by scene); AudioSet: or PaSST's .hdf of mp3s */
+    /* folder (MAESTRO recordings also one folder below, by scene); AudioSet: or PaSST's .hdf of mp3s */
+    const char *audio;
     const char *more_audio; /* AudioSet: a second place, searched after the first; NULL or empty: none */
     const char *labels;     /* table, or folder of annotations; NULL or empty for UNLABELED */
     const char *durations;  /* filename duration; NULL or empty: from the audio */
-    const char *
-        recordings; /* MAESTRO with annotations: list of recordings, one a line below a header; NULL or empty: all */
+    const char *recordings; /* MAESTRO with annotations: a list, below a header line; NULL or empty: all */
     const char *exclude; /* table with a column filename: training clips to leave out; NULL or empty: none */
     int split;           /* as in the store: 0 training, 1 validation; test subsets are always 1 */
     int rate_hz, n_channels; /* what every file must have; 0: any */
     bool skip_missing;       /* that clips have no audio is expected: left out and counted, but no problem */
 };
 
-enum es_prepare_classes {                           /* AudioSet: which display names are classes */
-                          ES_PREPARE_CLASSES_ALL,   /* every one of mids */
-                          ES_PREPARE_CLASSES_TRAIN, /* those in class_table[0] (447 of the official tables) */
-                          ES_PREPARE_CLASSES_EVAL,  /* those in class_table[1] (416) */
-                          ES_PREPARE_CLASSES_COMMON, /* those in both (407) */
+/* AudioSet: which display names are classes. */
+enum es_prepare_classes {
+    ES_PREPARE_CLASSES_ALL,    /* every one of mids */
+    ES_PREPARE_CLASSES_TRAIN,  /* those in class_table[0] (447 of the official tables) */
+    ES_PREPARE_CLASSES_EVAL,   /* those in class_table[1] (416) */
+    ES_PREPARE_CLASSES_COMMON, /* those in both (407) */
 };
 
 struct es_prepare_params {
     const char *out;
     const struct es_prepare_source *source;
     int n_sources;
-    const char *
-        mids; /* AudioSet: mid <tab> display name, no header; the classes, sorted by name. NULL: the 27 classes */
-    const char *
-        classes; /* AudioSet: list of display names, one a line; events of other classes are dropped. NULL: all */
+    /* AudioSet: mid <tab> display name, no header; the classes, sorted by name. NULL: the 27 classes */
+    const char *mids;
+    /* AudioSet: list of display names, one a line; events of other classes are dropped. NULL: all */
+    const char *classes;
     enum es_prepare_classes class_set;
     const char *class_table[2]; /* AudioSet: label tables of training and evaluation, for class_set */
-    double weak_fraction,
-        maestro_fraction; /* of WEAK and MAESTRO with split 0 that stays training; 1: no split */
+    /* of WEAK and MAESTRO with split 0 that stays training; 1: no split */
+    double weak_fraction, maestro_fraction;
     uint32_t split_seed;
-    bool
-        overlap_exclude; /* leave out training clips that are in a test set, weak and unlabelled ones also if strong: by
-                          * file name or YouTube id, MAESTRO by recording. strict: such clips must be in `exclude` */
+    /* leave out training clips that are in a test set, weak and unlabelled ones also if strong: by file name or
+     * YouTube id, MAESTRO by recording. strict: such clips must be in `exclude` */
+    bool overlap_exclude;
     bool strict;          /* the first problem is an error */
     double min_share;     /* of a set's clips that must have sound audio */
     const char *left_out; /* table to write: clips that are not in the store, and why; NULL: none */
-    const char
-        *exclude_out; /* folder that exists: <set>_exclude.tsv of what overlap_exclude left out; NULL: none */
+    /* folder that exists: <set>_exclude.tsv of what overlap_exclude left out; NULL: none */
+    const char *exclude_out;
     bool float32_times; /* QUIRK: AudioSet times pass through float32, as in PretrainedSED's data set */
     int threads;        /* that decode, of each rank */
-    int64_t
-        max_local_samples; /* longer recordings are resampled and convolved by all ranks together (fftmpi.h) */
+    /* longer recordings are resampled and convolved by all ranks together (fftmpi.h) */
+    int64_t max_local_samples;
     const char *response; /* impulse response that all audio goes through, or a folder; NULL or empty: none */
 };
-void es_prepare_params_default(
-    struct es_prepare_params *p); /* 0.9, 0.9, 42, true, not strict, 0.5, true, 1 thread */
+/* 0.9, 0.9, 42, true, not strict, 0.5, true, 1 thread. */
+void es_prepare_params_default(struct es_prepare_params *p);
 
-enum es_prepare_why { /* why a clip of the tables is not in the store */
-                      ES_PREPARE_STAYS,
-                      ES_PREPARE_NO_AUDIO,
-                      ES_PREPARE_BAD_AUDIO, /* cannot be decoded, or another rate or number of channels than wanted */
-                      ES_PREPARE_BAD_ROW, /* a row of its table makes no sense */
-                      ES_PREPARE_EMPTY,   /* a training clip without events */
-                      ES_PREPARE_LISTED,  /* in an exclusion list */
-                      ES_PREPARE_OVERLAP, /* in a set with which it must not share clips */
-                      ES_PREPARE_N_WHY
+/* Why a clip of the tables is not in the store. */
+enum es_prepare_why {
+    ES_PREPARE_STAYS,
+    ES_PREPARE_NO_AUDIO,
+    ES_PREPARE_BAD_AUDIO, /* cannot be decoded, or another rate or number of channels than wanted */
+    ES_PREPARE_BAD_ROW,   /* a row of its table makes no sense */
+    ES_PREPARE_EMPTY,     /* a training clip without events */
+    ES_PREPARE_LISTED,    /* in an exclusion list */
+    ES_PREPARE_OVERLAP,   /* in a set with which it must not share clips */
+    ES_PREPARE_N_WHY
 };
 const char *es_prepare_why_name(enum es_prepare_why why); /* "no_audio", ... */
 
@@ -108,8 +109,8 @@ struct es_prepare_set {
     double hours;
 };
 
-struct
-    es_prepare_overlap { /* two sets, and how many file names (MAESTRO: recordings) and YouTube ids are in both */
+/* Two sets, and how many file names (MAESTRO: recordings) and YouTube ids are in both. */
+struct es_prepare_overlap {
     int a, b;
     int64_t names, ids;
 };

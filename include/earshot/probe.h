@@ -21,6 +21,7 @@
 
 #include "earshot/comm.h"
 #include "earshot/forward.h"
+#include "earshot/gram.h"
 #include "earshot/model.h"
 #include "earshot/store.h"
 
@@ -31,8 +32,7 @@ struct es_probe_params {
     struct es_model *const *model;
     struct es_store *const *store; /* all with the classes of the first */
     int block;                     /* clips of a forward pass */
-    int64_t local_max;             /* gram.h */
-    int grid_rows, grid_cols;
+    struct es_gram_params gram;    /* where systems are solved; their size and name do not count */
     int n_lambdas;
     const double *lambda;
     const char *layers; /* names, separated by commas; NULL: all */
@@ -47,9 +47,9 @@ struct es_probe_layer {
     int64_t n_features; /* with the constant */
     double lambda;      /* relative, as given */
     double error;       /* mean squared error on validation, mean over classes */
-    double score[ES_PROBE_PARTS]
-                [2]; /* of VALIDATION and TEST: DESED or AudioSet, MAESTRO. NAN: no clips, or no score */
-    float *w;        /* [K, n_features]; classes without rows: 0 */
+    /* of VALIDATION and TEST: DESED or AudioSet, MAESTRO. NAN: no clips, or no score */
+    double score[ES_PROBE_PARTS][2];
+    float *w; /* [K, n_features]; classes without rows: 0 */
 };
 struct es_probe {
     int n_layers, n_classes;

@@ -50,9 +50,4 @@ int es_psds_new(struct es_psds **psds, const struct es_evalset *set, const struc
                 struct es_err *err);
 void es_psds_free(struct es_psds **psds);
 
-/* Scores and truth to PSDS in one call: a trainer's validation. */
-int es_evaluate_psds(struct es_psds **psds, const struct es_scores *scores, const struct es_truth *truth,
-                     const struct es_evalset_params *set_params, const struct es_psds_params *params,
-                     struct es_err *err);
-
 #endif

@@ -43,7 +43,6 @@ double es_rng_uniform(struct es_rng *r);                     /* [0, 1), 53 bits 
 double es_rng_range(struct es_rng *r, double lo, double hi); /* [lo, hi) */
 uint64_t es_rng_below(struct es_rng *r, uint64_t n);         /* 0..n-1, no modulo bias; n >= 1 */
 double es_rng_normal(struct es_rng *r);                      /* N(0,1), Box-Muller, two uniforms a call */
-double es_rng_gamma(struct es_rng *r, double shape);         /* Marsaglia and Tsang 2000, any shape > 0 */
 double es_rng_beta(struct es_rng *r, double a, double b);    /* from two gammas; in log space, safe for 0.2 */
 void es_rng_permutation(struct es_rng *r, int64_t n, int64_t *perm); /* Fisher-Yates from the end */
 

@@ -3,8 +3,8 @@
  *
  * Per class: non-negative least squares of y - 1/2 on sigmoid(logit) - 1/2 of the M models, divided by the sum; the ensemble is the
  * mean of logits with these weights. With context c >= 0 also: ridge (gram.h, lambda = 0.01 of the mean of the diagonal) on the same
- * quantities of all models and classes in the frames t-c .. t+c (beyond the ends: the last one) and a constant; then the ensemble's logit is
- * 8 times the fit. Classes without validation rows keep equal weights.
+ * quantities of all models and classes in the frames t-c .. t+c (beyond the ends: the last one) and a constant; then the
+ * ensemble's logit is 8 times the fit. Classes without validation rows keep equal weights.
  *
  * File (kind "stack"): classes text [K], files text [M], fitted u8 [K], weights f64 [K,M], context f32 [K,F] with F = M K (2c+1) + 1 in
  * the order model, class, frame; attribute context_frames (-1: none).
@@ -14,6 +14,7 @@
 
 #include "earshot/comm.h"
 #include "earshot/err.h"
+#include "earshot/gram.h"
 #include "earshot/store.h"
 
 enum { ES_STACK_VERSION = 1 };
@@ -37,9 +38,8 @@ struct es_stack_params {
     int n_files, n_stores;
     const char *const *file; /* predictions of all validation and test clips of the stores */
     struct es_store *const *store;
-    int context; /* frames on either side, -1: none */
-    int64_t local_max;
-    int grid_rows, grid_cols;
+    int context;                /* frames on either side, -1: none */
+    struct es_gram_params gram; /* as in probe.h */
     bool check;
 };
 enum { ES_STACK_MAX_SCORES = 72 };

@@ -14,7 +14,8 @@
  *   /events/index    i64 [N+1]       events of clip i: index[i] .. index[i+1]-1, in the order of the table; no aliases added
  *   /weak            u8 [N,K]        clip labels of the weak set, 0 elsewhere
  *   /classes         text [K]
- *   attributes: kind "store", inputs (what it was made from), digest (u64: content of all data sets; no time, commit or rank count in it), sample_rate
+ *   attributes: kind "store", inputs (what it was made from), digest (u64: content of all data sets; no time, commit or rank
+ *   count in it), sample_rate
  *
  * Writing (es_store_create_all .. es_store_commit_all) is collective; between them each rank writes the samples of its own
  * clips by pwrite. Reading needs no other rank: es_store_open loads all but the samples; es_store_read_pcm is a pread and may
@@ -77,8 +78,8 @@ int es_store_create_all(struct es_store_writer **w, const struct es_comm *comm, 
                         const struct es_store_desc *desc, struct es_err *err);
 /* The clip was written by an earlier run, or by this rank. */
 bool es_store_done(const struct es_store_writer *w, int64_t clip);
-/* Rank-local: all samples of a clip that is not done, by one rank, one thread at a time. n <= reserved. Every few seconds they are made durable and
- * marked. Fault points: write, short, kill-store, stall-store. */
+/* Rank-local: all samples of a clip that is not done, by one rank, one thread at a time. n <= reserved. Every few seconds they
+ * are made durable and marked. Fault points: write, short, kill-store, stall-store. */
 int es_store_write_pcm(struct es_store_writer *w, int64_t clip, const int16_t *pcm, int64_t n,
                        struct es_err *err);
 /* rc < 0 with err: this rank failed; all ranks leave together, nothing stays behind. rc > 0 (stopped): the part file stays, rc
@@ -97,7 +98,6 @@ int64_t es_store_n_clips(const struct es_store *s);
 int64_t es_store_count(const struct es_store *s, enum es_subset subset, int split); /* split -1: both */
 int es_store_n_classes(const struct es_store *s);
 const char *const *es_store_classes(const struct es_store *s);
-const char *const *es_store_names(const struct es_store *s);
 const char *es_store_name(const struct es_store *s, int64_t clip);
 const char *es_store_recording(const struct es_store *s, int64_t clip);
 enum es_subset es_store_subset(const struct es_store *s, int64_t clip);

@@ -36,12 +36,13 @@ struct es_tensor {
  * padded to 16 floats with zeros. */
 enum es_param_kind { ES_PARAM_WEIGHT, ES_PARAM_BUFFER };
 
-enum es_init { /* PyTorch's initialisations, spec/models.md sections 2.2 and 2.4 */
-               ES_INIT_ZERO,
-               ES_INIT_ONE,
-               ES_INIT_NORMAL,       /* N(0, scale^2) */
-               ES_INIT_UNIFORM,      /* U(-scale, scale) */
-               ES_INIT_NORM_OF_NEXT, /* norms of the next entry over all axes but its last (weight norm) */
+/* PyTorch's initialisations, spec/models.md sections 2.2 and 2.4. */
+enum es_init {
+    ES_INIT_ZERO,
+    ES_INIT_ONE,
+    ES_INIT_NORMAL,       /* N(0, scale^2) */
+    ES_INIT_UNIFORM,      /* U(-scale, scale) */
+    ES_INIT_NORM_OF_NEXT, /* norms of the next entry over all axes but its last (weight norm) */
 };
 
 struct es_param {
@@ -72,8 +73,8 @@ int es_params_find(const struct es_params *p, const char *name); /* -1 when abse
  * vector, count or digest, so optimiser, average, reduction and checkpoint see the tensor once. Before es_params_layout. */
 void es_params_alias(struct es_params *p, const char *name, int entry);
 int es_params_n_aliases(const struct es_params *p);
-const char *es_params_alias_at(const struct es_params *p, int i,
-                               int *entry); /* its name; which entry it is */
+/* Its name; which entry it is. */
+const char *es_params_alias_at(const struct es_params *p, int i, int *entry);
 /* Lays out and allocates the value vector (zeroed). trainable must be set before. */
 int es_params_layout(struct es_params *p, struct es_err *err);
 /* Same table, own values (the teacher). */
@@ -84,8 +85,8 @@ void es_params_init(struct es_params *p, uint64_t seed);
 float *es_params_data(struct es_params *p, int i);
 float *es_params_values(struct es_params *p);          /* the whole vector */
 int64_t es_params_n_values(const struct es_params *p); /* padded length of the whole vector */
-int64_t
-es_params_n_trainable(const struct es_params *p); /* padded length of its trainable head = gradient vector */
+/* Padded length of its trainable head = gradient vector. */
+int64_t es_params_n_trainable(const struct es_params *p);
 int64_t es_params_elements(const struct es_params *p, bool trainable_only); /* unpadded count, weights only */
 /* Packed copies (kernels_bf16.h) of the entries marked bf16, for the tapes whose engine is e, which must outlive them. After
  * es_params_layout; a clone starts without. Made where they are first asked for, and again after es_params_changed, which is due after every

@@ -26,7 +26,8 @@ void es_text_free(struct es_text *t);
  * untouched. ES_EIO. */
 int es_text_save(const char *path, const void *bytes, size_t n, struct es_err *err);
 
-/* All n bytes at an offset, however many calls that takes; -1 with errno set when the system refuses. Any thread. Fault point: short. */
+/* All n bytes at an offset, however many calls that takes; -1 with errno set when the system refuses. Any thread. Fault point:
+ * short. */
 int es_pwrite(int fd, const void *bytes, size_t n, int64_t at);
 
 /* Finds the candidate closest to word by edit distance; a shared last part ("cnn_lr" in "optimizer.cnn_lr")

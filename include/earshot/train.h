@@ -52,7 +52,8 @@ struct es_train_forecast {
     } rank[ES_FORECAST_RANKS];
 };
 /* set_sizes: a YAML file with the number of clips of each set (configs/data/published-sizes.yaml), and no store is read; NULL: the
- * stores are opened, with all else that training reads. gflops: what a rank sustains (bench step); 0: 100 assumed. strict: as in es_train_options. Collective. */
+ * stores are opened, with all else that training reads. gflops: what a rank sustains (bench step); 0: 100 assumed. strict: as in
+ * es_train_options. Collective. */
 int es_train_forecast_all(const struct es_comm *c, const struct es_config *cfg, const char *set_sizes,
                           double gflops, bool strict, struct es_train_forecast *f, struct es_err *err);
 

@@ -32,7 +32,6 @@ bool es_tsv_has(const struct es_tsv *t, int column); /* false for an optional co
 /* Text of a field, borrowed from t; NULL when the column is not there. */
 const char *es_tsv_text(const struct es_tsv *t, int64_t row, int column);
 int64_t es_tsv_line(const struct es_tsv *t, int64_t row);
-const char *es_tsv_path(const struct es_tsv *t);
 /* ES_EDATA when the row has another number of fields than the first line. */
 int es_tsv_row_check(const struct es_tsv *t, int64_t row, struct es_err *err);
 int es_tsv_number(const struct es_tsv *t, int64_t row, int column, double *v, struct es_err *err);

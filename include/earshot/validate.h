@@ -3,9 +3,10 @@
  * Stages, validation: PSDS1, intersection and collar F1 on synthetic validation clips and on external evaluation clips
  * (*_external); clip F1 at 0.5 on weak validation clips; partial and whole segment AUROC and the best segment F1 on MAESTRO
  * validation clips, each clip for itself; of each set the mean BCE, as in training (loss_strong: synthetic clips, loss_external,
- * loss_weak, loss_maestro; upstream's loss_strong is the mean of all synthetic and MAESTRO clips). Their objective: psds1 + psds1_external + mpauc. Stages, test: the same on DESED's validation set, with PSDS2 and the values of 50
- * operating points (*_op), on external evaluation clips, and on MAESTRO's development test set, whole recordings joined from the clips
- * that have an event. Its objective is the rank score psds1 + mpauc. Scores are class-wise median filtered.
+ * loss_weak, loss_maestro; upstream's loss_strong is the mean of all synthetic and MAESTRO clips). Their objective: psds1 +
+ * psds1_external + mpauc. Stages, test: the same on DESED's validation set, with PSDS2 and the values of 50 operating points (*_op),
+ * on external evaluation clips, and on MAESTRO's development test set, whole recordings joined from the clips that have an event.
+ * Its objective is the rank score psds1 + mpauc. Scores are class-wise median filtered.
  * Pre-training, AudioSet-strong evaluation clips: PretrainedSED's PSDS1 (logits, mean over classes; the objective) or cpjku's
  * (probabilities, clips of 10 s; with mpauc the objective), partial AUROC, mean BCE (loss).
  *

@@ -3,7 +3,6 @@
 
 #include <limits.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -100,7 +99,6 @@ int es_int_from_i64(int64_t v) {
 #define DRY_BASE ((char *)0x100000)
 
 struct es_arena {
-    char tag[32];
     char *base;
     void *block; /* NULL when dry */
     size_t bytes, used, peak;
@@ -109,7 +107,6 @@ struct es_arena {
 int es_arena_new(struct es_arena **a, const char *tag, size_t bytes, struct es_err *err) {
     *a = es_alloc(1, sizeof **a, err);
     if (!*a) return -ES_EIO;
-    snprintf((*a)->tag, sizeof(*a)->tag, "%s", tag);
     (*a)->base = DRY_BASE;
     if (bytes > 0) {
         (*a)->block = es_alloc(1, round_up(bytes), err);
@@ -151,10 +148,6 @@ size_t es_arena_peak(const struct es_arena *a) {
 bool es_arena_is_dry(const struct es_arena *a) {
     return !a->block;
 }
-const char *es_arena_tag(const struct es_arena *a) {
-    return a->tag;
-}
-
 /* Pool: spans sorted by offset; neighbours that are free are one span. */
 #define MAX_SPANS 4096
 struct span {

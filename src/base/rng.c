@@ -63,7 +63,7 @@ double es_rng_normal(struct es_rng *r) {
     return sqrt(-2.0 * log(u)) * cos(2.0 * 3.14159265358979323846 * v);
 }
 
-/* log of a Gamma(shape, 1) draw: log space keeps small shapes from underflowing to 0. */
+/* log of a Gamma(shape, 1) draw, any shape > 0 (Marsaglia and Tsang 2000): log space keeps small shapes from underflowing to 0. */
 static double log_gamma_draw(struct es_rng *r, double shape) {
     if (shape < 1.0) return log_gamma_draw(r, shape + 1.0) + log(1.0 - es_rng_uniform(r)) / shape;
     double d = shape - 1.0 / 3.0, c = 1.0 / sqrt(9.0 * d);
@@ -74,10 +74,6 @@ static double log_gamma_draw(struct es_rng *r, double shape) {
         double u = 1.0 - es_rng_uniform(r);
         if (log(u) < 0.5 * x * x + d - d * v + d * log(v)) return log(d * v);
     }
-}
-
-double es_rng_gamma(struct es_rng *r, double shape) {
-    return exp(log_gamma_draw(r, shape));
 }
 
 double es_rng_beta(struct es_rng *r, double a, double b) {

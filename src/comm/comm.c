@@ -233,6 +233,9 @@ int64_t es_comm_min_all(const struct es_comm *c, int64_t v) {
 int64_t es_comm_sum_all(const struct es_comm *c, int64_t v) {
     return reduce_one(c, v, MPI_SUM);
 }
+double es_comm_slowest_s_all(const struct es_comm *c, double seconds) {
+    return 1e-9 * (double)es_comm_max_all(c, (int64_t)(1e9 * seconds));
+}
 
 void es_comm_assert_same_all(const struct es_comm *c, uint64_t v) {
     uint64_t in[2] = {v, ~v}, out[2] = {0, 0};

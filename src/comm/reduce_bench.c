@@ -1,6 +1,5 @@
 #include "earshot/reduce_bench.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "comm_impl.h"
@@ -83,11 +82,6 @@ const char *es_reducer_bench_algorithm(int i) {
     return i >= 0 && i < N_ALGORITHMS ? algorithms[i].name : NULL;
 }
 
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static int bench_alloc(struct bench *b, struct es_err *err) {
     if (!(b->values = es_alloc((size_t)b->n, sizeof(float), err))) return -ES_EIO;
     return (b->part = es_alloc((size_t)(b->n / b->c->size), sizeof(float), err)) ? 0 : -ES_EIO;
@@ -114,11 +108,10 @@ int es_reducer_bench_all(const struct es_comm *c, int64_t bytes, const char *alg
     for (int i = -1; i < n_repeats; i++) {
         double mine_s = a->run(&b);
         verify(&b);
-        double slowest_s = 1e-9 * (double)es_comm_max_all(c, (int64_t)(1e9 * mine_s));
+        double slowest_s = es_comm_slowest_s_all(c, mine_s);
         if (i >= 0) time_s[i] = slowest_s;
     }
-    qsort(time_s, (size_t)n_repeats, sizeof *time_s, by_value);
-    *seconds = time_s[n_repeats / 2];
+    *seconds = es_median(time_s, n_repeats);
 done:
     es_reducer_free_all(&b.reducer);
     es_free(&b.part);

@@ -83,8 +83,7 @@ static const struct es_config_key table[] = {
         .range = "1..2000", .unit = "Hz", .only = "model.arch=fpasst"),
     ROW(INT, "frontend.fmax_range", "2000",
         "in training the upper end is drawn from 8000 - this + 1 to 8000; in evaluation and stage 1 it is "
-        "8000 - this / 2, "
-        "so keep it for later phases",
+        "8000 - this / 2, so keep it for later phases",
         .range = "1..4000", .unit = "Hz", .only = "model.arch=fpasst"),
     ROW(INT, "beats.patch_embed", "512", "width of a patch of 16 frames x 16 mels before model.dim",
         .range = "1..4096", BEATS),
@@ -96,8 +95,7 @@ static const struct es_config_key table[] = {
         .range = "1..100000", BEATS),
     ROW(DOUBLE, "beats.dropout_input", "0",
         "dropout of the patches in training (published for the self-supervised weights: 0.1, active or not "
-        "by "
-        "the version of Lightning)",
+        "by the version of Lightning)",
         .range = "0..<1", BEATS),
     ROW(DOUBLE, "beats.dropout", "0",
         "dropout of tokens and of both branches of a block in training (there 0.1)", .range = "0..<1", BEATS),
@@ -138,8 +136,8 @@ static const struct es_config_key table[] = {
 
     ROW(CHOICE, "pretrain.head", "rnn",
         "head while pre-training, dropped afterwards. PretrainedSED: a linear map, over a GRU (rnn) or an "
-        "LSTM, its clip outputs by attention or not; cpjku: audioset, or task4rnn (a GRU, over the AudioSet "
-        "map when model.wrapper is set)",
+        "LSTM, its clip outputs by attention or not; cpjku: audioset, or task4rnn (a GRU, over the "
+        "AudioSet map when model.wrapper is set)",
         .choices = "linear|rnn|lstm|attention|attention-rnn|attention-lstm|audioset|task4rnn", PRETRAIN),
     ROW(INT, "pretrain.rnn_cells", "2048", "GRU or LSTM cells a direction of that head (task4rnn: 1024)",
         .range = "1..8192", PRETRAIN),
@@ -155,8 +153,7 @@ static const struct es_config_key table[] = {
     ROW(PATH, "pretrain.pseudo", "", "predictions of the ensemble to distil from", PRETRAIN),
     ROW(CHOICE, "pretrain.sampler", "shuffle",
         "a permutation of all clips, or drawn by weight without replacement: clips of rare classes come "
-        "first "
-        "and are sure to come (weights of PretrainedSED's --use_balanced_sampler)",
+        "first and are sure to come (weights of PretrainedSED's --use_balanced_sampler)",
         .choices = "shuffle|balanced", PRETRAIN),
     ROW(INT, "pretrain.epoch_clips", "100000", "clips of an epoch", .range = ">=1", .unit = "clips",
         PRETRAIN),
@@ -165,8 +162,7 @@ static const struct es_config_key table[] = {
         PRETRAIN),
     ROW(CHOICE, "pretrain.validation", "pretrainedsed",
         "pretrainedsed: PSDS1 of logits, mean over classes; cpjku: PSDS1 of probabilities plus partial "
-        "AUROC, "
-        "clips taken as 10 s long",
+        "AUROC, clips taken as 10 s long",
         .choices = "pretrainedsed|cpjku", PRETRAIN),
     ROW(INT, "pretrain.median_frames", "9", "median filter at validation, all classes (cpjku: 12)",
         .range = "1..250", .unit = "frames", PRETRAIN),
@@ -183,8 +179,8 @@ static const struct es_config_key table[] = {
     ROW(PATHS, "data.validation_stores", "[]", "corpus stores to validate on; empty: data.stores", ANY),
     ROW(PATHS, "data.pseudo", "[]",
         "prediction files with pseudo-labels, or folders of them: the first file that knows a clip's name "
-        "serves it; files named as published (synth_train, strong_train, external_strong_train, weak_train, "
-        "unlabeled_train, maestro_real_train, ...) serve clips of that subset alone",
+        "serves it; files named as published (synth_train, strong_train, external_strong_train, "
+        "weak_train, unlabeled_train, maestro_real_train, ...) serve clips of that subset alone",
         STAGES),
     ROW(BOOL, "data.desed_alias", "true",
         "DESED's Dishes and Speech are MAESTRO's \"cutlery and dishes\" and \"people talking\", too", STAGES),
@@ -215,9 +211,8 @@ static const struct es_config_key table[] = {
     ROW(DOUBLE, "train.clip_norm", "0", "largest norm of the gradient; 0: not clipped (pre-training: 0.5)",
         .range = ">=0"),
     ROW(CHOICE, "train.on_bad_step", "stop",
-        "when a loss or gradient is not finite, or above train.loss_limit: end with 65; leave the step out; "
-        "or go back to the "
-        "last checkpoint and leave out the steps since. Ten in a row end the run",
+        "when a loss or gradient is not finite, or above train.loss_limit: end with 65; leave the step "
+        "out; or go back to the last checkpoint and leave out the steps since. Ten in a row end the run",
         .choices = "stop|skip|rewind", OUTSIDE),
     ROW(DOUBLE, "train.loss_limit", "0", "a loss of a leaf above this makes the step a bad one; 0: no limit",
         .range = ">=0", OUTSIDE),
@@ -257,8 +252,8 @@ static const struct es_config_key table[] = {
         .choices = "cosine|constant"),
     ROW(INT, "schedule.head_steps", "0",
         "steps over which the head's rate goes in a straight line from optimizer.head_lr to "
-        "schedule.head_end_lr, "
-        "where it stays, whatever schedule.kind (cpjku: 5387); 0: the head follows the rest",
+        "schedule.head_end_lr, where it stays, whatever schedule.kind (cpjku: 5387); 0: the head follows "
+        "the rest",
         .range = "0..1000000000", .unit = "steps", PRETRAIN),
     ROW(DOUBLE, "schedule.head_end_lr", "1e-5", "learning rate of the head from then on", .range = ">=0",
         PRETRAIN),
@@ -280,8 +275,7 @@ static const struct es_config_key table[] = {
     ROW(CHOICE, "loss.pseudo_type", "bce", "loss of pseudo-labels", .choices = "bce|mse|both", STAGES),
     ROW(CHOICE, "loss.pseudo_classes", "published",
         "pseudo-labels of all 27 classes, or 0 for those not labelled in a clip's corpus (masked); "
-        "published: "
-        "masked in stage 1, all in stage 2",
+        "published: masked in stage 1, all in stage 2",
         .choices = "published|masked|all", STAGES),
     ROW(INT, "loss.ssl_warmup_steps", "14000", "steps until agreement has weight loss.ssl (stage 2: 270)",
         .range = "1..1000000000", .unit = "steps", STAGES),
@@ -376,8 +370,8 @@ static const struct es_config_key table[] = {
         "[3, 9, 9, 5, 5, 5, 9, 7, 11, 9, 7, 3, 9, 13, 7, 1, 13, 3, 13, 7, 5, 5, 1, 13, 17, 13, 15]",
         "median filter of each of the 27 classes", .range = "1..156", .count = 27, .unit = "frames"),
     ROW(INT, "dsp.max_local_samples", "100000000",
-        "longer recordings are resampled and convolved by all ranks together in prepare (38 minutes at 44.1 "
-        "kHz)",
+        "longer recordings are resampled and convolved by all ranks together in prepare "
+        "(38 minutes at 44.1 kHz)",
         .range = "1000..1000000000000", .unit = "samples", OUTSIDE),
     ROW(INT, "linalg.local_max", "4096", "largest system solved by LAPACK on one rank; above: ScaLAPACK",
         .range = "1..1000000"),
@@ -442,8 +436,7 @@ static const struct es_config_key table[] = {
     ROW(PATH, "prepare.classes", "", "list of classes, one a line; empty: those of the corpus", ANY),
     ROW(CHOICE, "prepare.class_set", "all",
         "AudioSet: classes of the table of machine ids (456), those with training labels (447), with "
-        "evaluation labels (416), with "
-        "both (407); events of other classes are dropped and counted",
+        "evaluation labels (416), with both (407); events of other classes are dropped and counted",
         .choices = "all|train|eval|common"),
     ROW(BOOL, "prepare.skip_missing", "false",
         "clips whose audio file is missing are expected: left out and counted, no problem even for --strict",
@@ -456,16 +449,13 @@ static const struct es_config_key table[] = {
         .range = "0..384000", .unit = "Hz"),
     ROW(INT, "prepare.channels", "0", "channels that every audio file must have; 0: any", .range = "0..64"),
     ROW(PATH, "prepare.response", "",
-        "impulse response of a device (an audio file of at most 10 s; a folder: each recording gets one, by "
-        "its "
-        "name): the store holds the corpus as that device would have recorded it; its largest sample is time "
-        "0, "
-        "so labels stay where they are; empty: none",
+        "impulse response of a device (an audio file of at most 10 s; a folder: each recording gets one, "
+        "by its name): the store holds the corpus as that device would have recorded it; its largest "
+        "sample is time 0, so labels stay where they are; empty: none",
         ANY),
     ROW(BOOL, "prepare.overlap_exclude", "true",
         "leave out training clips that are also in an evaluation set, weak and unlabelled ones also if "
-        "strongly labelled: by file "
-        "name or YouTube id (with --strict the exclusion lists must name them)",
+        "strongly labelled: by file name or YouTube id (with --strict the exclusion lists must name them)",
         ANY),
 
     ROW(INT, "demo.clips", "24",

@@ -150,13 +150,9 @@ int es_dataset_overlaps(const struct es_dataset *d, struct es_store *const *more
                     rc = es_overlap_add(f, s, d->store[s], d->clip[set][i].id, err);
         if (rc == 0) rc = add_scored(f, s, d->store[s], err);
     }
-    for (int m = 0; rc == 0 && m < n_more; m++) {
-        bool again = false;
-        for (int s = 0; s < d->n_stores; s++)
-            again |= es_store_digest(d->store[s]) == es_store_digest(more[m]);
-        for (int s = 0; s < m; s++) again |= es_store_digest(more[s]) == es_store_digest(more[m]);
-        if (!again) rc = add_scored(f, d->n_stores + m, more[m], err);
-    }
+    for (int m = 0; rc == 0 && m < n_more; m++)
+        if (!es_overlap_seen(d->store, d->n_stores, more[m]) && !es_overlap_seen(more, m, more[m]))
+            rc = add_scored(f, d->n_stores + m, more[m], err);
     if (rc == 0) es_overlap_count(f, out);
     es_overlap_free(&f);
     return rc;

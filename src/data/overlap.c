@@ -164,12 +164,17 @@ void es_overlap_count(const struct es_overlap_finder *f, struct es_overlaps *out
         }
 }
 
+bool es_overlap_seen(struct es_store *const *store, int n, const struct es_store *s) {
+    for (int i = 0; i < n; i++)
+        if (es_store_digest(store[i]) == es_store_digest(s)) return true;
+    return false;
+}
+
 int es_overlap_of_stores(struct es_overlaps *out, struct es_store *const *store, int n, struct es_err *err) {
     struct es_overlap_finder *f = NULL;
     int rc = es_overlap_new(&f, err);
-    for (int s = 0; s < n && rc == 0; s++) {
-        bool again = false;
-        for (int e = 0; e < s; e++) again |= es_store_digest(store[e]) == es_store_digest(store[s]);
+    for (int s = 0; s < n; s++) {
+        const bool again = es_overlap_seen(store, s, store[s]);
         for (int64_t i = 0; rc == 0 && !again && i < es_store_n_clips(store[s]); i++)
             rc = es_overlap_add(f, s, store[s], i, err);
     }

@@ -1,5 +1,5 @@
-/* Recordings longer than dsp.max_local_samples: all ranks read, resample, convolve (fftmpi.h) and keep a share each; clips are collected
- * piece by piece by the rank that writes them. */
+/* Recordings longer than dsp.max_local_samples: all ranks read, resample, convolve (fftmpi.h) and keep a share each; clips are
+ * collected piece by piece by the rank that writes them. */
 #include <limits.h>
 #include <string.h>
 

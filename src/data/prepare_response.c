@@ -1,8 +1,8 @@
 /* prepare.response: recordings as a device with this impulse response would have heard them.
  *
  * Each file is convolved at its own sample rate before it is cut and resampled; recordings beyond dsp.max_local_samples by all ranks
- * together, at 16 kHz (prepare_long.c). The largest sample of a response is its time 0, so that labels stay where they are, and its gain is
- * kept at every rate. Of several responses a file gets the one that its name hashes to. */
+ * together, at 16 kHz (prepare_long.c). The largest sample of a response is its time 0, so that labels stay where they are, and
+ * its gain is kept at every rate. Of several responses a file gets the one that its name hashes to. */
 #include <math.h>
 #include <string.h>
 

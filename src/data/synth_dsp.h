@@ -134,8 +134,8 @@ static inline float sy_wave_at(const struct sy_wave *w, uint32_t phase) {
 }
 
 /* Shared by the generators (synth_sounds.c). */
-void sy_ring(float *x, int n, int at, float hz, float tau_s,
-             float amp); /* adds a decaying sine until -60 dB */
+/* Adds a decaying sine until -60 dB. */
+void sy_ring(float *x, int n, int at, float hz, float tau_s, float amp);
 void sy_burst(struct es_synth *s, float *x, int n, int at, float hz, float width_hz, float tau_s,
               float amp); /* adds decaying band noise */
 void sy_reverb(float *x, int n, float t60_s, float wet);

@@ -234,8 +234,8 @@ int es_fftmpi_convolve_all(struct es_spread *x, const struct es_comm *c, const d
     ES_GO(place_all(c, x, &a, err));
     fftw_execute(a.plan);
     ES_GO(transform_new(&b, c, n, FFTW_FORWARD, there, err));
-    for (int64_t i = 0; i < b.n_in;
-         i++) { /* h turned by the offset: what stands before it wraps to the end */
+    /* h turned by the offset: what stands before it wraps to the end */
+    for (int64_t i = 0; i < b.n_in; i++) {
         const int64_t k = (b.first_in + i + offset) % n;
         b.data[i][0] = k < n_h ? h[k] : 0;
     }

@@ -81,8 +81,8 @@ int es_resample_kaiser(const float *x, int64_t n, int rate_in_hz, int rate_out_h
         memcpy(*y, x, (size_t)n * sizeof *x);
     } else {
         kaiser_kernel(in, out, width, taps, kernel);
-        for (int64_t i = 0; i < *n_out;
-             i++) { /* output i: filter i mod out, input from (i / out) in - width on */
+        /* output i: filter i mod out, input from (i / out) in - width on */
+        for (int64_t i = 0; i < *n_out; i++) {
             const double *h = kernel + i % out * taps;
             int64_t from = i / out * in - width, first = from < 0 ? -from : 0,
                     end = n - from < taps ? n - from : taps;

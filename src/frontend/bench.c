@@ -1,5 +1,4 @@
 #include <math.h>
-#include <stdlib.h>
 
 #include "earshot/mem.h"
 #include "earshot/rng.h"
@@ -7,11 +6,6 @@
 #include "frontend_impl.h"
 
 enum { MAX_RUNS = 1000, NOISE_SAMPLES = 10 * ES_FRONTEND_RATE_HZ };
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 int es_frontend_bench(enum es_frontend_kind kind, const float *wave, int n_samples, double budget_s,
                       double *clips_per_s, struct es_err *err) {
@@ -40,8 +34,7 @@ int es_frontend_bench(enum es_frontend_kind kind, const float *wave, int n_sampl
         ES_GO(es_frontend_run(f, 1, n_samples, wave, out, scratch, err));
         run_s[n_runs] = es_now_s() - run_begin_s;
     }
-    qsort(run_s, (size_t)n_runs, sizeof *run_s, by_value);
-    *clips_per_s = 1 / run_s[n_runs / 2];
+    *clips_per_s = 1 / es_median(run_s, n_runs);
 done:
     es_free(&scratch);
     es_free(&run_s);

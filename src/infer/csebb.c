@@ -49,8 +49,7 @@ static int merge_points(double *out, int n, const double *t, double half) {
     return total;
 }
 
-struct
-    walker { /* one of the three points of the step filter: the frame it is in; -1 before the clip, n behind */
+struct walker { /* one of the three points of the step filter: its frame; -1 before the clip, n behind */
     int frame;
     double value, end_s;
 };

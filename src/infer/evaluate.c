@@ -324,12 +324,6 @@ void es_evaluation_free(struct es_evaluation **e) {
     es_free(e);
 }
 
-double es_evaluation_value(const struct es_evaluation *e, const char *name) {
-    for (int i = 0; i < e->n_rows; i++)
-        if (strcmp(e->rows[i].name, name) == 0) return e->rows[i].value;
-    return (double)NAN;
-}
-
 /* ---- curves */
 
 static void add_number(struct es_text *t, const char *before, double v) {

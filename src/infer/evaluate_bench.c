@@ -1,7 +1,6 @@
 #include "earshot/evaluate_bench.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "earshot/csebb.h"
 #include "earshot/labels.h"
@@ -119,18 +118,13 @@ static int data_new(struct data *d, int64_t n_clips, int n_classes, bool streame
     return rc;
 }
 
-static int compare_doubles(const void *x, const void *y) {
-    const double *a = x, *b = y;
-    return *a < *b ? -1 : *a > *b;
-}
-
 static int time_psds(double *seconds, double *value, const struct es_evalset *set, struct es_psds_params p,
                      int repeats, struct es_err *err) {
     int rc = 0, n = 0;
     double *s = es_alloc((size_t)repeats, sizeof *s, err);
     if (!s) return -ES_EIO;
-    for (int i = repeats > 1 ? -1 : 0; i < repeats;
-         i++) { /* one warm-up, unless it would double a long run */
+    /* one warm-up, unless it would double a long run */
+    for (int i = repeats > 1 ? -1 : 0; i < repeats; i++) {
         struct es_psds *psds = NULL;
         const double begin_s = es_now_s();
         ES_GO(es_psds_new(&psds, set, &p, err));
@@ -138,8 +132,7 @@ static int time_psds(double *seconds, double *value, const struct es_evalset *se
         *value = psds->value;
         es_psds_free(&psds);
     }
-    qsort(s, (size_t)n, sizeof *s, compare_doubles);
-    *seconds = s[n / 2];
+    *seconds = es_median(s, n);
 done:
     es_free(&s);
     return rc;

@@ -110,8 +110,8 @@ struct stat_runs {
     void (*begin)(struct stat_sweep *s);                    /* a clip; nothing active */
     void (*add)(struct stat_sweep *s, int first, int last); /* frames first..last are now one run */
     void (*remove)(struct stat_sweep *s, int first, int last);
-    int (*level)(struct stat_sweep *s, uint32_t level,
-                 struct es_err *err); /* all runs of a level made: bring tp, fp up to date */
+    /* all runs of a level made: bring tp, fp up to date */
+    int (*level)(struct stat_sweep *s, uint32_t level, struct es_err *err);
 };
 
 struct stat_counter {

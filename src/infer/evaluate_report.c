@@ -37,10 +37,6 @@ static void put_row(struct es_json *j, const struct es_evaluation *e, int r, con
     es_json_end_object(j);
 }
 
-void es_evaluation_write(const struct es_evaluation *e, struct es_json *json) {
-    for (int r = 0; r < e->n_rows; r++) put_row(json, e, r, NULL);
-}
-
 static const struct missing_field {
     const char *name, *text;
     size_t offset;

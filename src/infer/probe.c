@@ -274,10 +274,9 @@ static int set_up(struct job *j, struct es_err *err) {
 
 static int new_grams(struct job *j, struct es_err *err) {
     for (int i = 0; i < j->n_sets; i++) {
-        struct es_gram_params gp = es_gram_params_default(j->out->layer[i].n_features, j->K);
-        gp.local_max = j->p->local_max;
-        gp.grid_rows = j->p->grid_rows;
-        gp.grid_cols = j->p->grid_cols;
+        struct es_gram_params gp = j->p->gram;
+        gp.d = j->out->layer[i].n_features;
+        gp.k = j->K;
         gp.name = j->out->layer[i].name;
         ES_TRY(es_gram_new_all(&j->gram[i], j->c, &gp, err));
         j->out->on_grid = j->out->on_grid || es_gram_on_grid(j->gram[i]);

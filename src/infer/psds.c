@@ -268,14 +268,3 @@ void es_psds_free(struct es_psds **psds) {
     es_free(&(*psds)->class_value);
     es_free(psds);
 }
-
-int es_evaluate_psds(struct es_psds **psds, const struct es_scores *scores, const struct es_truth *truth,
-                     const struct es_evalset_params *set_params, const struct es_psds_params *params,
-                     struct es_err *err) {
-    struct es_evalset *set = NULL;
-    *psds = NULL;
-    ES_TRY(es_evalset_new(&set, scores, truth, set_params, err));
-    int rc = es_psds_new(psds, set, params, err);
-    es_evalset_free(&set);
-    return rc;
-}

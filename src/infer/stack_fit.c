@@ -99,11 +99,10 @@ static int add_clips(struct job *j, struct es_gram *g, const struct probe_list *
 
 static int fit_context(struct job *j, struct es_err *err) {
     const int64_t F = j->s->n_features;
-    struct es_gram_params gp = es_gram_params_default(F, j->K);
+    struct es_gram_params gp = j->p->gram;
     struct es_gram *g = NULL;
-    gp.local_max = j->p->local_max;
-    gp.grid_rows = j->p->grid_rows;
-    gp.grid_cols = j->p->grid_cols;
+    gp.d = F;
+    gp.k = j->K;
     gp.name = "ensemble";
     double *w = es_alloc((size_t)(F * j->K), sizeof *w, err);
     int rc = es_err_agree_all(j->c, w ? 0 : -ES_EIO, err);

@@ -39,8 +39,8 @@ struct table { /* scores of one class for the clips of a set */
 };
 
 static void table_free(struct table *t) {
-    for (int64_t i = 0; t->scores.clips && i < t->view.n_clips;
-         i++) { /* edges and values of a clip are one block */
+    /* edges and values of a clip are one block */
+    for (int64_t i = 0; t->scores.clips && i < t->view.n_clips; i++) {
         void *block;
         memcpy(&block, &t->scores.clips[i].edges_s, sizeof block);
         es_free(&block);

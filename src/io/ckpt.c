@@ -1,7 +1,6 @@
 /* Checkpoints: writing. Loading is in ckpt_load.c. */
 #include "earshot/ckpt.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -279,14 +278,6 @@ done:
     es_free(&scratch);
     es_free(&digest);
     return rc;
-}
-
-int es_ckpt_save_last_all(const struct es_comm *comm, const char *dir, const struct es_ckpt_state *s,
-                          const struct es_ckpt_meta *meta, const char *config, struct es_err *err) {
-    char last[PATH_MAX], prev[PATH_MAX];
-    snprintf(last, sizeof last, "%s/" ES_CKPT_LAST, dir);
-    snprintf(prev, sizeof prev, "%s/" ES_CKPT_PREV, dir);
-    return es_ckpt_save_all(comm, last, prev, s, meta, config, err);
 }
 
 int es_ckpt_digest_all(const struct es_comm *comm, const char *path, uint64_t *digest, struct es_err *err) {

@@ -291,7 +291,7 @@ int es_ckpt_finish_all(struct es_ckpt_writer *w, double *write_s, struct es_err 
         *err = w->err;
         rc = -w->err.code;
     }
-    if (write_s) *write_s = (double)es_comm_max_all(w->comm, (int64_t)(w->write_s * 1e6)) * 1e-6;
+    if (write_s) *write_s = es_comm_slowest_s_all(w->comm, w->write_s);
     ES_GO(es_err_agree_all(w->comm, rc, err));
     sum_digests_all(w, all);
     rc = ckpt_complete_all(&w->file, &w->state, w->digest, w->keep[0] ? w->keep : NULL, err);

@@ -18,8 +18,7 @@ struct ckpt_plan {
     float *buffer;            /* of the largest batch */
 };
 
-struct
-    ckpt_batch { /* a contiguous range of the file: pieces from `piece` (its first skip elements left out) on */
+struct ckpt_batch { /* a contiguous range of the file: from `piece` on, its first skip elements left out */
     int64_t piece, skip, file, n, next_piece, next_skip;
 };
 
@@ -33,8 +32,8 @@ void ckpt_batch_copy(const struct es_ckpt_state *s, const struct ckpt_plan *plan
 uint64_t ckpt_digest_words(const void *data, int64_t first, int64_t n);
 uint64_t ckpt_digest_array(const struct es_ckpt_array *a);
 int64_t ckpt_elements(const struct es_ckpt_array *a);
-uint64_t ckpt_sum_all(const struct es_comm *comm, uint64_t mine,
-                      uint64_t *all); /* all: scratch, one value a rank */
+/* all: scratch, one value a rank. */
+uint64_t ckpt_sum_all(const struct es_comm *comm, uint64_t mine, uint64_t *all);
 
 /* A new file at path, all data sets without content; then, when all is on the disk, the digests (students', teachers', m's, v's),
  * complete = 1 and the final name. After an error close *f. */

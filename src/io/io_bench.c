@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -24,10 +23,13 @@
 #define BLOCK_CLIPS 8
 #define N_ARRAYS 16 /* of a checkpoint */
 
+enum { PLAIN, STORE, CKPT, PREDICTIONS, N_FILES };
+static const char *const suffix[N_FILES] = {"plain", "store.h5", "checkpoint.h5", "predictions.h5"};
+
 struct bench {
     const struct es_comm *c;
     int rank, size;
-    char path[5][600]; /* plain, store, checkpoint, predictions, a run's folder */
+    char path[N_FILES][600];
     int64_t plain_bytes, n_clips, n_rows, array_n;
     char *noise; /* [PIECE] and more: what is written */
     float *values, *m, *v;
@@ -39,8 +41,6 @@ struct bench {
     struct es_ckpt_writer *writer;
     double away_s; /* of the operation, not to be counted */
 };
-enum { PLAIN, STORE, CKPT, PREDICTIONS, N_FILES };
-static const char *const suffix[N_FILES] = {"plain", "store.h5", "checkpoint.h5", "predictions.h5"};
 
 static int64_t share_lo(const struct bench *b, int64_t n, int rank) {
     return n / b->size * rank + (rank < n % b->size ? rank : n % b->size);
@@ -283,11 +283,11 @@ static const struct operation {
 };
 
 static void remove_all(const struct bench *b, int file) {
-    char part[640];
+    char part[620];
     es_comm_barrier_all(b->c);
     snprintf(part, sizeof part, "%s.part", b->path[file]);
     if (b->rank == 0) unlink(part);
-    if (b->rank == 0) remove(b->path[file]);
+    if (b->rank == 0) unlink(b->path[file]);
     es_comm_barrier_all(b->c);
 }
 
@@ -307,18 +307,8 @@ static int run_timed(struct bench *b, const struct operation *o, double *seconds
     double begin_s = es_now_s();
     b->away_s = 0;
     ES_TRY(o->run(b, err));
-    *seconds = 1e-9 * (double)es_comm_max_all(b->c, (int64_t)(1e9 * (es_now_s() - begin_s - b->away_s)));
+    *seconds = es_comm_slowest_s_all(b->c, es_now_s() - begin_s - b->away_s);
     return 0;
-}
-
-static int by_value(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *x, int n) {
-    qsort(x, (size_t)n, sizeof *x, by_value);
-    return x[n / 2];
 }
 
 static bool wanted(const struct operation *o, const char *only) {
@@ -363,8 +353,8 @@ int es_io_bench_all(const struct es_comm *c, const char *dir, int64_t bytes, int
         const double bytes_of = (double)moved[o->file];
         for (int i = 0; i < n_repeats; i++) share[i] = bytes_of / (double)bytes * (plain_s[i] / s[i]);
         rows[k].bytes = moved[o->file];
-        rows[k].of_plain = median(share, n_repeats);
-        rows[k].seconds = median(s, n_repeats);
+        rows[k].of_plain = es_median(share, n_repeats);
+        rows[k].seconds = es_median(s, n_repeats);
     }
     for (int i = 0; i < N_FILES; i++) remove_all(&b, i);
     es_free(&seconds);

@@ -172,9 +172,6 @@ int es_store_n_classes(const struct es_store *s) {
 const char *const *es_store_classes(const struct es_store *s) {
     return (const char *const *)s->classes.name;
 }
-const char *const *es_store_names(const struct es_store *s) {
-    return (const char *const *)s->names.name;
-}
 
 int64_t es_store_count(const struct es_store *s, enum es_subset subset, int split) {
     int64_t n = 0;

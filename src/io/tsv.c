@@ -195,9 +195,7 @@ bool es_tsv_has(const struct es_tsv *t, int column) {
 int64_t es_tsv_line(const struct es_tsv *t, int64_t row) {
     return t->line[row];
 }
-const char *es_tsv_path(const struct es_tsv *t) {
-    return t->path;
-}
+
 int es_tsv_row_check(const struct es_tsv *t, int64_t row, struct es_err *err) {
     int n = t->row_fields[row];
     return n == t->n_fields ? 0 : wrong_fields(t, t->line[row], n, err);

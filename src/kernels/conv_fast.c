@@ -1,7 +1,7 @@
-/* Convolution by tiles (crnn_simd.h); forward and dx of 3x3 with many channels go to winograd_fast.c. Forward and dx are one correlation: 16 output positions in a row make a
- * panel; the input values that meet the taps there are gathered into [channel*tap][16], then met by the
- * packed weights. dx of a strided convolution is one correlation for each phase of the stride. dw: the gradient's 16 channels make a panel [position][16], the gathered input gives the
- * rows.
+/* Convolution by tiles (crnn_simd.h); forward and dx of 3x3 with many channels go to winograd_fast.c. Forward and dx are one
+ * correlation: 16 output positions in a row make a panel; the input values that meet the taps there are gathered into
+ * [channel*tap][16], then met by the packed weights. dx of a strided convolution is one correlation for each phase of the stride.
+ * dw: the gradient's 16 channels make a panel [position][16], the gathered input gives the rows.
  *
  * Attempts, GFLOP/s of one Zen 3 core in a noisy hour, 3x3:
  *   im2col and OpenBLAS sgemm, product alone: 1 -> 16 channels 20, 16 -> 32 61-75, 128 -> 128 72-73
@@ -18,8 +18,7 @@
 #define GROUP 4     /* panels that share a pass over the weights */
 #define K_BLOCK 288 /* rows of a panel at a time: 18 KiB */
 #define CHUNK 192   /* positions of a panel in dw */
-#define DW_ROWS                                                                                              \
-    18 /* at most so many gathered rows at a time in dw (one channel at least): full tiles for 3x3 */
+#define DW_ROWS 18 /* at most so many gathered rows at a time in dw, at least a channel: full tiles for 3x3 */
 #define MAX_GROUPS 32 /* partial sums of dw; fixed, so that the thread count does not change sums */
 
 /* A correlation whose padding may differ at the two ends: the output's size says where it stops. */

@@ -88,9 +88,10 @@ int64_t es_k_tail_ref_values(const struct es_k_tail *s) {
 
 /* Bounds of the steps, one on top of the other. */
 struct tail_bounds {
-    double unit, top, linear, slope,
-        scale; /* normalised x without and with weights; error of the gate's linear part; of its
-                                               slope; what dropout scales by */
+    double unit, top; /* normalised x without and with weights */
+    double linear;    /* error of the gate's linear part */
+    double slope;     /* of the gate, at most */
+    double scale;     /* what dropout scales by */
 };
 static struct tail_bounds tail_bounds(const struct es_k_tail *s, const float *x, const float *const w[4],
                                       const float *mean, const float *rstd, const float *keep) {
@@ -122,8 +123,8 @@ void es_k_tail_bwd(const struct es_k_tail *s, const float *x, const float *const
     int64_t C = s->C, out = (s->H / s->kh) * (s->W / s->kw);
     ES_ASSERT(s->p >= 0 && s->p < 1 && s->rng.left == 0);
     struct tail_bounds t = {0};
-    double top = 0, sum = 0,
-           columns = 0; /* largest and summed gradient of the gate; what its weights make of it */
+    /* largest and summed gradient of the gate; what its weights make of it */
+    double top = 0, sum = 0, columns = 0;
     if (es_kernel_mode() == ES_KERNELS_CHECK) {
         t = tail_bounds(s, x, w, mean, rstd, keep);
         top = max_abs(s->B * C * out, dy) * t.scale * t.slope;

@@ -21,8 +21,8 @@ struct es_k_check {
 };
 void es_k_check_begin(struct es_k_check *c, int n, const struct es_k_out *out);
 void es_k_check_swap(struct es_k_check *c); /* between fast and reference */
-void es_k_check_end(struct es_k_check *c, const struct es_k_out *out,
-                    const char *kernel); /* compares; leaves fast results */
+/* Compares; leaves fast results. */
+void es_k_check_end(struct es_k_check *c, const struct es_k_out *out, const char *kernel);
 
 /* A 3x3 correlation of stride 1 and padding 1, [B,C,H,W] -> [B,O,H,W]; turned: w is [C,O,3,3], turned around (gradients). */
 struct es_winograd {

@@ -10,8 +10,8 @@ static int blas_int(int64_t v) {
     return (int)v;
 }
 
-struct
-    check { /* C = alpha op(A) op(B) + beta C + bias: reference and error bound, taken before the fast kernel runs */
+/* C = alpha op(A) op(B) + beta C + bias: reference and error bound, taken before the fast kernel runs. */
+struct check {
     float *want, *bound;
     int64_t n;
     double tol;

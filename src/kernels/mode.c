@@ -1,4 +1,4 @@
-/* Which kernels run, on how many threads, with which instructions. The four words below are read once from the environment
+/* Which kernels run, on how many threads, with which instructions. The three words below are read once from the environment
  * and then stay: they are the choice itself, not state. */
 #include <stdatomic.h>
 #include <stdlib.h>

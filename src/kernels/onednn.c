@@ -40,8 +40,8 @@ struct product { /* y [m,n] = x [m,k] w' (+ bias, + y) */
     dnnl_primitive_t primitive;
     size_t scratchpad;
     struct thread *thread;
-    dnnl_primitive_t
-        repack; /* NULL, or: so few rows want weights in another layout, made anew for each call */
+    /* NULL, or: so few rows want weights in another layout, made anew for each call */
+    dnnl_primitive_t repack;
     dnnl_memory_t weights;
     void *data;
 };

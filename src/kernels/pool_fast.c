@@ -1,5 +1,4 @@
-/* Layout, resampling over time and log-mel scaling; planes, clips or frames are shared among
- * threads. */
+/* Layout, resampling over time and log-mel scaling; planes, clips or frames are shared among threads. */
 #include <string.h>
 
 #include "crnn_impl.h"

@@ -26,15 +26,11 @@ static int add_rows(struct es_gram *g, const struct es_comm *c, const struct es_
     return 0;
 }
 
-static double slowest(const struct es_comm *c, double begin_s) {
-    return 1e-9 * (double)es_comm_max_all(c, (int64_t)(1e9 * (es_now_s() - begin_s)));
-}
-
 int es_gram_bench_all(const struct es_comm *c, const struct es_gram_params *p, int64_t n_rows,
                       struct es_gram_bench *out, struct es_err *err) {
     struct es_gram *g = NULL;
     struct es_err local = {0};
-    *out = (struct es_gram_bench){.rows = n_rows};
+    *out = (struct es_gram_bench){0};
     float *x = es_alloc((size_t)(ES_GRAM_PANEL * p->d), sizeof *x, &local);
     float *y = es_alloc((size_t)(ES_GRAM_PANEL * (int64_t)p->k), sizeof *y, &local);
     double *w = es_alloc((size_t)(p->d * p->k), sizeof *w, &local);
@@ -44,10 +40,10 @@ int es_gram_bench_all(const struct es_comm *c, const struct es_gram_params *p, i
     ES_GO(es_gram_new_all(&g, c, p, err));
     double begin_s = es_now_s();
     ES_GO(add_rows(g, c, p, n_rows, x, y, err));
-    out->add_s = slowest(c, begin_s);
+    out->add_s = es_comm_slowest_s_all(c, es_now_s() - begin_s);
     begin_s = es_now_s();
     ES_GO(es_gram_solve_all(g, 1e-2 * es_gram_scale_all(g), 1, w, &out->residual, err));
-    out->solve_s = slowest(c, begin_s);
+    out->solve_s = es_comm_slowest_s_all(c, es_now_s() - begin_s);
     out->on_grid = es_gram_on_grid(g);
     out->gram_bytes = es_comm_max_all(c, es_gram_bytes(g));
     out->peak_rss_bytes = es_comm_max_all(c, es_mem_peak_rss());

@@ -2,12 +2,8 @@
 
 #include <string.h>
 
-enum product {
-    WEIGHT,
-    RECURRENT,
-    SCORES,
-    GATE
-}; /* of an input with: in[1]; weights of two dimensions; one another; in[1] before pooling */
+/* Of an input with: in[1]; weights of two dimensions; one another; in[1] before pooling. */
+enum product { WEIGHT, RECURRENT, SCORES, GATE };
 
 /* Operations that multiply matrices, by the name of their output. All others count as element-wise: 0 flops. */
 static const struct {

@@ -82,12 +82,23 @@ struct es_tensor *es_op_dropout(struct es_tape *t, struct es_tensor *x, double p
     return o->y;
 }
 
+/* Weights, their gradients, and which are added to, as kernels with several of them want. */
+static void weights_of(struct es_tape *t, int n, struct es_tensor *const *in, const float **w, float **dw,
+                       bool *add) {
+    for (int i = 0; i < n; i++) {
+        struct grad g = grad_of(t, in[i]);
+        w[i] = in[i]->data;
+        dw[i] = g.p;
+        add[i] = g.add;
+    }
+}
+
 /* ---- normalisation, gate, dropout and pooling behind a convolution */
 struct cnn_tail {
     struct es_k_tail s;
     struct es_tensor *x, *w[4], *y;
-    float *keep, *mean, *rstd,
-        *unbiased; /* keep like x; the others [C], in a node: they outlast the operation */
+    float *keep;                   /* like x */
+    float *mean, *rstd, *unbiased; /* [C], in a node: they outlast the operation */
 };
 
 static size_t tail_scratch(const struct es_k_tail *s) {
@@ -101,12 +112,7 @@ static void cnn_tail_backward(struct es_tape *t, void *saved) {
     struct grad dx = grad_of(t, o->x);
     float *dw[4];
     bool add[4];
-    for (int i = 0; i < 4; i++) {
-        struct grad g = grad_of(t, o->w[i]);
-        w[i] = o->w[i]->data;
-        dw[i] = g.p;
-        add[i] = g.add;
-    }
+    weights_of(t, 4, o->w, w, dw, add);
     ES_ASSERT(!dx.add);
     float *d = dx.p ? dx.p : es_tape_scratch(t, (size_t)o->x->n * sizeof(float));
     void *ws = es_tape_scratch(t, tail_scratch(&o->s));
@@ -229,12 +235,7 @@ static void birnn_backward(struct es_tape *t, void *saved) {
     struct grad dx = grad_of(t, o->x);
     float *dw[8];
     bool add[8];
-    for (int i = 0; i < 8; i++) {
-        struct grad g = grad_of(t, o->w[i]);
-        w[i] = o->w[i]->data;
-        dw[i] = g.p;
-        add[i] = g.add;
-    }
+    weights_of(t, 8, o->w, w, dw, add);
     void *ws = es_tape_scratch(t, es_k_birnn_bwd_ws(&o->s));
     if (es_tape_dry(t)) return;
     es_k_birnn_bwd(&o->s, o->x->data, w, o->y->data, o->gates, dy, dx.p, dx.add, dw, add, ws);

@@ -1,7 +1,6 @@
 #include "earshot/bench.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "earshot/frontend.h"
@@ -161,104 +160,117 @@ static int start_reading_all(struct source *s, const struct es_comm *c, const st
     return es_err_agree_all(c, train_input_start(&s->input, s->data, s->plan, t, 0, steps, err), err);
 }
 
-static int compare_doubles(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+/* The network in full width and depth, and one short clip. */
+struct short_clip {
+    struct es_net_config c;
+    struct es_params *p;
+    struct es_net *net;
+    float *x, *y; /* features, labels */
+};
+
+static int short_clip_new(struct short_clip *s, const struct es_trainer_params *tp, struct es_err *err) {
+    s->c = tp->net;
+    s->c.pretrain = true;
+    s->c.pretrain_seq = ES_SEQ_NONE;
+    s->c.pretrain_frames = es_net_tokens(&s->c, SHORT_FRAMES);
+    ES_TRY(es_params_new(&s->p, err));
+    ES_TRY(es_net_new(&s->net, &s->c, s->p, err));
+    es_net_freeze(s->net, s->p, false);
+    ES_TRY(es_params_layout(s->p, err));
+    es_params_init(s->p, 1);
+    int64_t n_x = (int64_t)s->c.transformer.n_mels * SHORT_FRAMES,
+            n_y = (int64_t)s->c.pretrain_frames * s->c.pretrain_classes;
+    s->x = es_alloc((size_t)n_x, sizeof(float), err);
+    s->y = es_alloc((size_t)n_y, sizeof(float), err);
+    if (!s->x || !s->y) return -ES_EIO;
+    fill(s->x, n_x, -1, 1, 4);
+    fill(s->y, n_y, 0, 1, 5);
+    return 0;
 }
 
-double bench_median(double *x, int n) {
-    qsort(x, (size_t)n, sizeof *x, compare_doubles);
-    return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
+static void short_clip_free(struct short_clip *s) {
+    es_free(&s->y);
+    es_free(&s->x);
+    es_net_free(&s->net);
+    es_params_free(&s->p);
 }
 
-/* Gradients of one short clip (full width and depth) with fast and with reference kernels. */
-static int verify(const struct es_trainer_params *tp, double *worst, struct es_err *err) {
-    struct es_params *p = NULL;
-    struct es_net *net = NULL;
-    struct es_net_config c = tp->net;
-    struct es_bf16 *bf16 = NULL;
-    float *grads[2] = {NULL, NULL}, *x = NULL, *y = NULL;
+/* bytes: of leaf arena, scratch and pool; 0: a dry run, which fills them in. */
+static int gradients(const struct short_clip *s, struct es_bf16 *bf16, size_t bytes[3], float *grads,
+                     struct es_err *err) {
+    struct es_arena *leaf = NULL, *scratch = NULL;
+    struct es_pool *pool = NULL;
+    struct es_tape *t = NULL;
     int rc = 0;
-    c.pretrain = true;
-    c.pretrain_seq = ES_SEQ_NONE;
-    c.pretrain_frames = es_net_tokens(&c, SHORT_FRAMES);
-    ES_GO(es_params_new(&p, err));
-    ES_GO(es_net_new(&net, &c, p, err));
-    es_net_freeze(net, p, false);
-    ES_GO(es_params_layout(p, err));
-    es_params_init(p, 1);
-    if (tp->bf16 != ES_BF16_NONE) {
-        ES_GO(es_bf16_new(&bf16, tp->bf16, err));
-        ES_GO(es_params_packed_new(p, bf16, err));
-    }
-    int64_t n_x = (int64_t)c.transformer.n_mels * SHORT_FRAMES,
-            n_y = (int64_t)c.pretrain_frames * c.pretrain_classes;
-    x = es_alloc((size_t)n_x, sizeof(float), err);
-    y = es_alloc((size_t)n_y, sizeof(float), err);
-    for (int i = 0; i < 2; i++) grads[i] = es_alloc((size_t)es_params_n_trainable(p), sizeof(float), err);
-    if (!x || !y || !grads[0] || !grads[1]) {
-        rc = -ES_EIO;
-        goto done;
-    }
-    fill(x, n_x, -1, 1, 4);
-    fill(y, n_y, 0, 1, 5);
-    size_t bytes[3] = {0, 0, 0};
-    for (int pass = 0; pass < 4; pass++) { /* fast, then reference: dry, then real */
-        const bool reference = pass >= 2, dry = pass % 2 == 0;
-        if (dry) memset(bytes, 0, sizeof bytes);
-        struct es_arena *leaf = NULL, *scratch = NULL;
-        struct es_pool *pool = NULL;
-        struct es_tape *t = NULL;
-        rc = es_arena_new(&leaf, "leaf", bytes[0], err);
-        if (rc == 0) rc = es_arena_new(&scratch, "scratch", bytes[1], err);
-        if (rc == 0) rc = es_pool_new(&pool, "pool", bytes[2], err);
-        struct es_tape_params q = {
-            p, leaf, scratch, pool, true, true, 1, ES_RNG_STUDENT_DROPOUT, reference ? NULL : bf16};
-        if (rc == 0) rc = es_tape_new(&t, &q, err);
-        if (rc == 0) {
-            enum es_kernel_mode before = es_kernel_mode();
-            es_kernel_set_mode(reference ? ES_KERNELS_REF : before);
-            es_tape_reset(t, 0, 0);
-            struct es_tensor *in = es_tape_input(
-                t, "features", 4, (int64_t[]){1, 1, c.transformer.n_mels, SHORT_FRAMES}, x, false);
-            struct es_tensor *out = es_net_pretrain(net, t, in);
-            struct es_loss_rows rows = {0, 1, 1.0, (double)out->n, NULL};
-            es_tape_add_loss(t, es_op_bce_logits(t, out, y, &rows));
-            es_tape_backward(t, grads[reference], NULL);
-            es_kernel_set_mode(before);
-            bytes[0] = es_arena_peak(leaf) + 64;
-            bytes[1] = es_arena_peak(scratch) + 64;
-            bytes[2] = es_pool_peak(pool) + 64;
-        }
-        es_tape_free(&t);
-        es_pool_free(&pool);
-        es_arena_free(&scratch);
-        es_arena_free(&leaf);
-        if (rc < 0) goto done;
-    }
-    *worst = 0;
-    double largest = 0;
+    ES_GO(es_arena_new(&leaf, "leaf", bytes[0], err));
+    ES_GO(es_arena_new(&scratch, "scratch", bytes[1], err));
+    ES_GO(es_pool_new(&pool, "pool", bytes[2], err));
+    struct es_tape_params q = {s->p, leaf, scratch, pool, true, true, 1, ES_RNG_STUDENT_DROPOUT, bf16};
+    ES_GO(es_tape_new(&t, &q, err));
+    es_tape_reset(t, 0, 0);
+    struct es_tensor *in = es_tape_input(
+        t, "features", 4, (int64_t[]){1, 1, s->c.transformer.n_mels, SHORT_FRAMES}, s->x, false);
+    struct es_tensor *out = es_net_pretrain(s->net, t, in);
+    struct es_loss_rows rows = {0, 1, 1.0, (double)out->n, NULL};
+    es_tape_add_loss(t, es_op_bce_logits(t, out, s->y, &rows));
+    es_tape_backward(t, grads, NULL);
+    bytes[0] = es_arena_peak(leaf) + 64;
+    bytes[1] = es_arena_peak(scratch) + 64;
+    bytes[2] = es_pool_peak(pool) + 64;
+done:
+    es_tape_free(&t);
+    es_pool_free(&pool);
+    es_arena_free(&scratch);
+    es_arena_free(&leaf);
+    return rc;
+}
+
+/* Largest error of a gradient over the largest gradient of its tensor. */
+static double largest_error(struct es_params *p, const float *grads, const float *reference) {
+    double largest = 0, worst = 0;
     for (int64_t k = 0; k < es_params_n_trainable(p); k++)
-        if (fabs((double)grads[1][k]) > largest) largest = fabs((double)grads[1][k]);
+        if (fabs((double)reference[k]) > largest) largest = fabs((double)reference[k]);
     for (int i = 0; i < es_params_count(p); i++) {
         const struct es_param *e = es_params_at(p, i);
         double max = 0, d = 0;
         for (int64_t k = 0; e->trainable && k < e->n; k++) {
-            double a = (double)grads[0][e->offset + k], b = (double)grads[1][e->offset + k];
+            double a = (double)grads[e->offset + k], b = (double)reference[e->offset + k];
             if (fabs(b) > max) max = fabs(b);
             if (fabs(a - b) > d) d = fabs(a - b);
         }
         /* zero in exact arithmetic (biases of keys): rounding noise, measured by the largest of all */
         if (max < 1e-5 * largest) max = largest;
-        if (max > 0 && d / max > *worst) *worst = d / max;
+        if (max > 0 && d / max > worst) worst = d / max;
     }
+    return worst;
+}
+
+/* Gradients with fast and with reference kernels. */
+static int verify(const struct es_trainer_params *tp, double *worst, struct es_err *err) {
+    struct short_clip s = {0};
+    struct es_bf16 *bf16 = NULL;
+    float *grads[2] = {NULL, NULL};
+    const enum es_kernel_mode mode[2] = {es_kernel_mode(), ES_KERNELS_REF};
+    int rc = 0;
+    ES_GO(short_clip_new(&s, tp, err));
+    if (tp->bf16 != ES_BF16_NONE) {
+        ES_GO(es_bf16_new(&bf16, tp->bf16, err));
+        ES_GO(es_params_packed_new(s.p, bf16, err));
+    }
+    for (int i = 0; i < 2 && rc == 0; i++) {
+        size_t bytes[3] = {0, 0, 0};
+        grads[i] = es_alloc((size_t)es_params_n_trainable(s.p), sizeof(float), err);
+        if (!grads[i]) ES_GO(-ES_EIO);
+        es_kernel_set_mode(mode[i]);
+        for (int dry = 1; dry >= 0 && rc == 0; dry--)
+            rc = gradients(&s, i == 0 ? bf16 : NULL, bytes, grads[i], err);
+        es_kernel_set_mode(mode[0]);
+    }
+    if (rc == 0) *worst = largest_error(s.p, grads[0], grads[1]);
 done:
-    es_free(&y);
-    es_free(&x);
     es_free(&grads[1]);
     es_free(&grads[0]);
-    es_net_free(&net);
-    es_params_free(&p);
+    short_clip_free(&s);
     es_bf16_free(&bf16);
     return rc;
 }
@@ -267,16 +279,40 @@ static double peak_gflops(const struct es_bench_step_params *p, int threads) {
     return p->bf16 ? es_k_peak_bf16_gflops(threads, 0.3) : es_k_peak_gflops(threads, 0.3);
 }
 
+enum { WALL = ES_N_TIMES, FRONTEND, WAIT, EXPOSED, N_ROWS }; /* behind the phases of a step */
+
+/* One warm-up, then p->steps steps; took [N_ROWS, steps] seconds of each. */
+static int run_steps_all(const struct es_comm *c, const struct es_bench_step_params *p, struct es_trainer *t,
+                         struct source *source, int leaves, struct bench_ops *ops, double *took,
+                         struct es_err *err) {
+    struct es_step_report report;
+    for (int s = -1; s < p->steps; s++) {
+        double one[N_ROWS];
+        es_comm_barrier_all(c);
+        if (ops) bench_ops_step(ops, s);
+        double begin_s = es_now_s();
+        ES_TRY(es_trainer_step_all(t, s + 1, leaves, p->config ? train_input_leaf : give_leaf,
+                                   p->config ? (void *)&source->input : source, false, &report, err));
+        es_comm_barrier_all(c);
+        if (s < 0) continue;
+        one[WALL] = es_now_s() - begin_s;
+        one[FRONTEND] = p->config ? source->input.frontend_s : source->frontend_s;
+        one[WAIT] = source->input.wait_s;
+        one[EXPOSED] = es_comm_slowest_s_all(c, es_trainer_exposed_s(t));
+        memcpy(one, report.time_mean, sizeof report.time_mean);
+        for (int k = 0; k < N_ROWS; k++) took[k * p->steps + s] = one[k];
+        es_log(ES_LOG_INFO, "step %d/%d seconds=%.3f", s + 1, p->steps, one[WALL]);
+    }
+    return 0;
+}
+
 int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params *p,
                       struct es_bench_step *out, struct es_err *err) {
     struct es_trainer_params tp;
     struct es_trainer *t = NULL;
     struct source source = {0};
-    struct es_step_report report;
     struct bench_ops *ops = NULL;
-    double *seconds = NULL, *frontend = NULL, *wait = NULL; /* [steps] */
-    double *phase = NULL;                                   /* [ES_N_TIMES + 1, steps]; the last: exposed */
-    const size_t n = (size_t)p->steps;
+    double *took = NULL, median[N_ROWS];
     int rc = 0;
     const int leaves = p->leaves > 0 ? p->leaves : es_comm_size(c);
     settings(&tp, p, leaves);
@@ -297,45 +333,27 @@ int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params
     out->values = es_params_n_values(es_trainer_student(t));
     if (p->config) ES_GO(start_reading_all(&source, c, p->config, &tp, t, p->steps + 1, err));
     rc = p->config ? 0 : source_new(&source, &tp, err);
-    seconds = rc == 0 ? es_alloc(n, sizeof *seconds, err) : NULL;
-    frontend = seconds ? es_alloc(n, sizeof *frontend, err) : NULL;
-    wait = frontend ? es_alloc(n, sizeof *wait, err) : NULL;
-    phase = wait ? es_alloc(n * (ES_N_TIMES + 1), sizeof *phase, err) : NULL;
-    if (rc == 0 && !phase) rc = -ES_EIO;
+    took = rc == 0 ? es_alloc((size_t)(N_ROWS * p->steps), sizeof *took, err) : NULL;
+    if (rc == 0 && !took) rc = -ES_EIO;
     if (rc == 0 && p->ops) rc = bench_ops_new(&ops, t, p->steps, err);
     ES_GO(es_err_agree_all(c, rc, err));
     double peak = peak_gflops(p, out->threads);
-    for (int s = -1; s < p->steps; s++) {
-        es_comm_barrier_all(c);
-        if (ops) bench_ops_step(ops, s);
-        double begin_s = es_now_s();
-        ES_GO(es_trainer_step_all(t, s + 1, tp.leaves, p->config ? train_input_leaf : give_leaf,
-                                  p->config ? (void *)&source.input : &source, false, &report, err));
-        es_comm_barrier_all(c);
-        if (s < 0) continue; /* warm-up */
-        seconds[s] = es_now_s() - begin_s;
-        frontend[s] = p->config ? source.input.frontend_s : source.frontend_s;
-        wait[s] = source.input.wait_s;
-        phase[(size_t)ES_N_TIMES * n + (size_t)s] =
-            1e-9 * (double)es_comm_max_all(c, (int64_t)(1e9 * es_trainer_exposed_s(t)));
-        for (int k = 0; k < ES_N_TIMES; k++) phase[(size_t)k * n + (size_t)s] = report.time_mean[k];
-        es_log(ES_LOG_INFO, "step %d/%d seconds=%.3f", s + 1, p->steps, seconds[s]);
-    }
+    ES_GO(run_steps_all(c, p, t, &source, tp.leaves, ops, took, err));
     es_trainer_settle_all(t);
     double peak_after = peak_gflops(p, out->threads);
+    for (int k = 0; k < N_ROWS; k++) median[k] = es_median(took + k * p->steps, p->steps);
+    memcpy(out->time, median, sizeof out->time);
     out->peak_gflops_per_s = (peak > peak_after ? peak : peak_after) * out->ranks;
-    double s = bench_median(seconds, p->steps);
-    for (int k = 0; k < ES_N_TIMES; k++) out->time[k] = bench_median(phase + (size_t)k * n, p->steps);
-    out->exposed_s = bench_median(phase + ES_N_TIMES * n, p->steps);
+    out->exposed_s = median[EXPOSED];
     out->sent_bytes = es_comm_max_all(c, es_trainer_sent_bytes(t));
-    es_comm_bcast_all(c, &s, sizeof s, 0);
+    es_comm_bcast_all(c, &median[WALL], sizeof median[WALL], 0);
     es_comm_bcast_all(c, &out->peak_gflops_per_s, sizeof out->peak_gflops_per_s, 0);
-    out->step_s = s;
-    out->clips_per_s = (double)tp.leaf_clips * tp.leaves / s;
-    out->gemm_gflops_per_s = es_trainer_leaf_flops(&tp, &(double){0}) * tp.leaves / s * 1e-9;
+    out->step_s = median[WALL];
+    out->clips_per_s = (double)tp.leaf_clips * tp.leaves / out->step_s;
+    out->gemm_gflops_per_s = es_trainer_leaf_flops(&tp, &(double){0}) * tp.leaves / out->step_s * 1e-9;
     out->mfu = out->gemm_gflops_per_s / out->peak_gflops_per_s;
-    out->frontend_s = bench_median(frontend, p->steps);
-    if (p->config) out->input_exposed_s = bench_median(wait, p->steps);
+    out->frontend_s = median[FRONTEND];
+    if (p->config) out->input_exposed_s = median[WAIT];
     out->peak_rss_bytes = es_comm_max_all(c, es_mem_peak_rss());
     if (ops) {
         out->n_ops = bench_ops_rows(ops, &tp, out, p->ops);
@@ -344,10 +362,7 @@ int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params
     if (p->verify) ES_GO(es_err_agree_all(c, verify(&tp, &out->verified, err), err));
 done:
     bench_ops_free(&ops);
-    es_free(&phase);
-    es_free(&wait);
-    es_free(&frontend);
-    es_free(&seconds);
+    es_free(&took);
     source_free(&source);
     es_trainer_free_all(&t);
     return rc;

@@ -111,7 +111,7 @@ int bench_ops_rows(struct bench_ops *o, const struct es_trainer_params *tp, cons
                    struct es_bench_op *rows) {
     int n = o->n;
     memcpy(rows, o->row, (size_t)n * sizeof *rows);
-    for (int i = 0; i < n; i++) rows[i].seconds = bench_median(o->seconds + i * o->steps, o->steps);
+    for (int i = 0; i < n; i++) rows[i].seconds = es_median(o->seconds + i * o->steps, o->steps);
     qsort(rows, (size_t)n, sizeof *rows, by_time);
     /* Norm: reads gradients. AdamW: reads value, gradient and two moments, writes all but the gradient. Teacher's average: reads
      * both, writes one. */

@@ -4,8 +4,6 @@
 
 #include "earshot/bench.h"
 
-double bench_median(double *x, int n); /* sorts x */
-
 struct bench_ops;
 
 int bench_ops_new(struct bench_ops **o, struct es_trainer *t, int steps, struct es_err *err);

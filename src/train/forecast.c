@@ -202,8 +202,7 @@ static int from_sizes(struct es_train_forecast *f, const struct es_config *cfg, 
 static int count_validation_all(struct es_train_forecast *f, const struct es_comm *c,
                                 const struct es_config *cfg, struct es_err *err) {
     int n;
-    const char *const *path = es_config_strings(cfg, "data.validation_stores", &n);
-    if (n == 0) path = es_config_strings(cfg, "data.stores", &n);
+    const char *const *path = train_validation_stores(cfg, &n);
     f->n_validation = f->n_test = 0;
     for (int i = 0; i < n; i++) {
         struct es_store *s = NULL;

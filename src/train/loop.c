@@ -270,6 +270,21 @@ static int bad_step(struct run *r, const struct es_step_report *report, struct e
     return 0;
 }
 
+/* Behind a step: rows to the disk, and a checkpoint where one is due or the run ends; saved: its step. One that falls due while the
+ * best one is being written follows it. Rows come before the checkpoint: a run that goes on from it after a crash finds all of them. */
+static int keep(struct run *r, bool ending, int64_t *saved, struct es_err *err) {
+    const bool saving = ending || (r->due && !writing(r, ES_CKPT_BEST));
+    if (ending && writing(r, ES_CKPT_BEST)) ES_TRY(finish_checkpoint(r, err)); /* its row, too, is flushed */
+    /* the vote: the background checkpoint is not yet written */
+    const bool wait = r->writer && es_ckpt_writing(r->writer) && !es_ckpt_written(r->writer);
+    const int busy = train_log_flush_all(r->comm, r->log, saving, wait, err);
+    if (busy < 0) return ending ? busy : forgive(r, busy, err);
+    if (!saving) return busy ? 0 : finish_checkpoint(r, err);
+    ES_TRY(checkpoint(r, ending, !busy, err));
+    *saved = r->step;
+    return 0;
+}
+
 static int steps(struct run *r, struct es_train_summary *summary, struct es_err *err) {
     int64_t epoch_steps = es_plan_epoch_steps(r->plan),
             every = es_config_i64(r->cfg, "train.validate_every") * epoch_steps;
@@ -300,25 +315,7 @@ static int steps(struct run *r, struct es_train_summary *summary, struct es_err 
         if (time_to_save(r)) r->due = true;
         if (validating || ending || r->due) settle(r, summary);
         if (validating) ES_TRY(validate(r, summary, err));
-        bool saving =
-            ending || (r->due && !writing(r, ES_CKPT_BEST)); /* of a best one of this step: behind it */
-        if (ending && writing(r, ES_CKPT_BEST))
-            ES_TRY(finish_checkpoint(r, err)); /* its row, too, is flushed */
-        /* rows before the checkpoint: a run that goes on from it after a crash finds all of them. The vote: the background
-         * checkpoint is not yet written */
-        bool wait = r->writer && es_ckpt_writing(r->writer) && !es_ckpt_written(r->writer);
-        int busy = train_log_flush_all(r->comm, r->log, saving, wait, err);
-        if (busy < 0) {
-            if (ending) return busy;
-            ES_TRY(forgive(r, busy, err));
-            continue;
-        }
-        if (saving) {
-            ES_TRY(checkpoint(r, ending, !busy, err));
-            saved = r->step;
-        } else if (!busy) {
-            ES_TRY(finish_checkpoint(r, err));
-        }
+        ES_TRY(keep(r, ending, &saved, err));
         if (report.stop && r->step < r->end_step) {
             es_progress_end(&progress);
             es_log(ES_LOG_INFO, "stopped by a signal step=%lld; run again to resume", (long long)r->step);
@@ -341,6 +338,18 @@ static void close_run(struct run *r) {
     es_plan_free(&r->plan);
     es_dataset_close(&r->data);
     es_log_close();
+}
+
+/* What only a run that has steps to do needs: validation, loader, metrics file, background checkpoints. */
+static int open_rest(struct run *r, struct es_err *err) {
+    if (es_config_i64(r->cfg, "train.validate_every") > 0)
+        ES_TRY(train_scoring_open_all(&r->scoring, r->comm, r->cfg, r->trainer, err));
+    ES_TRY(es_err_agree_all(r->comm, train_input_new(&r->input, &r->tp, r->cfg, err), err));
+    ES_TRY(es_err_agree_all(
+        r->comm, train_input_start(&r->input, r->data, r->plan, r->trainer, r->step, r->end_step, err), err));
+    ES_TRY(train_log_open_all(r->comm, &r->log, r->cfg, r->dir, r->step, &r->tp, err));
+    if (!es_config_bool(r->cfg, "checkpoint.background")) return 0;
+    return es_err_agree_all(r->comm, es_ckpt_writer_new(&r->writer, err), err);
 }
 
 int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es_train_options *options,
@@ -383,14 +392,7 @@ int es_train_all(const struct es_comm *c, struct es_config *cfg, const struct es
                (long long)r.end_step);
         goto done;
     }
-    if (es_config_i64(cfg, "train.validate_every") > 0)
-        ES_GO(train_scoring_open_all(&r.scoring, c, cfg, r.trainer, err));
-    ES_GO(es_err_agree_all(c, train_input_new(&r.input, &r.tp, cfg, err), err));
-    ES_GO(es_err_agree_all(c, train_input_start(&r.input, r.data, r.plan, r.trainer, r.step, r.end_step, err),
-                           err));
-    ES_GO(train_log_open_all(c, &r.log, cfg, r.dir, r.step, &r.tp, err));
-    if (es_config_bool(cfg, "checkpoint.background"))
-        ES_GO(es_err_agree_all(c, es_ckpt_writer_new(&r.writer, err), err));
+    ES_GO(open_rest(&r, err));
     rc = steps(&r, summary, err);
     if (rc < 0) { /* all ranks have agreed: what was begun need not be lost */
         struct es_err second = {0};

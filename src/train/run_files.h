@@ -37,6 +37,8 @@ int train_init_head_all(const struct es_comm *c, struct es_trainer *t, const cha
 /* scoring.c: [2] is student and teacher; what is not scored (no teacher, no clips) is NAN */
 struct train_scoring;
 enum es_validation_kind train_validation_kind(const struct es_config *cfg);
+/* Paths of the stores to validate on: data.validation_stores, or data.stores. */
+const char *const *train_validation_stores(const struct es_config *cfg, int *n);
 int train_scoring_open_all(struct train_scoring **s, const struct es_comm *c, const struct es_config *cfg,
                            struct es_trainer *t, struct es_err *err);
 void train_scoring_close(struct train_scoring **s);

@@ -12,19 +12,22 @@
 #include "earshot/timer.h"
 #include "run_files.h"
 
-#define MAX_STORES 16
-
 static const char *const who_name[2] = {"student", "teacher"};
 
 struct train_scoring {
     const struct es_comm *comm;
     const struct es_config *cfg;
     enum es_validation_kind kind;
-    struct es_store *store[MAX_STORES];
+    struct es_store **store; /* [n_stores] */
     int n_stores;
     struct es_forward *forward[2]; /* student, teacher; NULL: not validated */
     int *median_frames;            /* [classes] */
 };
+
+const char *const *train_validation_stores(const struct es_config *cfg, int *n) {
+    const char *const *path = es_config_strings(cfg, "data.validation_stores", n);
+    return *n > 0 ? path : es_config_strings(cfg, "data.stores", n);
+}
 
 enum es_validation_kind train_validation_kind(const struct es_config *cfg) {
     if (!es_config_is(cfg, "phase", "pretrain")) return ES_VALID_STAGES;
@@ -58,14 +61,14 @@ static int set_up(struct train_scoring *s, struct es_trainer *t, struct es_err *
 int train_scoring_open_all(struct train_scoring **out, const struct es_comm *c, const struct es_config *cfg,
                            struct es_trainer *t, struct es_err *err) {
     int n, rc = 0;
-    const char *const *path = es_config_strings(cfg, "data.validation_stores", &n);
-    if (n == 0) path = es_config_strings(cfg, "data.stores", &n);
+    const char *const *path = train_validation_stores(cfg, &n);
     struct train_scoring *s = *out = es_alloc(1, sizeof *s, err);
-    ES_GO(es_err_agree_all(c, s ? 0 : -ES_EIO, err));
+    if (s) s->store = es_alloc((size_t)n, sizeof *s->store, err);
+    ES_GO(es_err_agree_all(c, s && s->store ? 0 : -ES_EIO, err));
     s->comm = c;
     s->cfg = cfg;
     s->kind = train_validation_kind(cfg);
-    for (int i = 0; i < n && i < MAX_STORES; i++) {
+    for (int i = 0; i < n; i++) {
         ES_GO(es_stage_open_all(&s->store[i], c, path[i], es_config_string(cfg, "data.stage_dir"), err));
         s->n_stores++;
     }
@@ -82,6 +85,7 @@ void train_scoring_close(struct train_scoring **out) {
     es_forward_free(&s->forward[1]);
     es_forward_free(&s->forward[0]);
     for (int i = 0; i < s->n_stores; i++) es_store_close(&s->store[i]);
+    es_free(&s->store);
     es_free(out);
 }
 

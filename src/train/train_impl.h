@@ -71,7 +71,7 @@ void train_input_free(struct train_input *in);
 /* The sequence must be asked for completely: es_trainer_step_all for steps first_step .. end_step - 1. */
 int train_input_start(struct train_input *in, struct es_dataset *d, const struct es_plan *plan,
                       struct es_trainer *t, int64_t first_step, int64_t end_step, struct es_err *err);
-int train_input_leaf(void *ctx, int64_t step, int leaf, struct es_leaf_input *out,
-                     struct es_err *err); /* an es_leaf_fn */
+/* An es_leaf_fn. */
+int train_input_leaf(void *ctx, int64_t step, int leaf, struct es_leaf_input *out, struct es_err *err);
 
 #endif

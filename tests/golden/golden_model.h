@@ -29,8 +29,8 @@ static inline int golden_fill(struct es_params *p, const char *tsv, uint64_t see
     struct es_gen_param *list = NULL;
     uint64_t own;
     int n = es_gen_read(tsv, &list, &own), filled = n < 0 ? -1 : 0;
-    for (int i = 0; n >= 0 && i < es_params_count(p);
-         i++) { /* a list may be of a variant: cg and glu share one */
+    /* a list may be of a variant: cg and glu share one */
+    for (int i = 0; n >= 0 && i < es_params_count(p); i++) {
         const struct es_param *e = es_params_at(p, i);
         double offset, scale;
         if (es_gen_rule(e->name, e->ndim, e->shape, &offset, &scale))

@@ -212,8 +212,8 @@ static void run_sed(const struct sed_case *q, const struct es_net_config *c) {
     struct model m;
     int64_t sx[4], se[4] = {0}, sm[4];
     model_new(&m, c, q->params, q->train);
-    for (int i = 0; !q->full && i < es_params_count(m.p);
-         i++) { /* its own transformer stays out of the comparison */
+    /* its own transformer stays out of the comparison */
+    for (int i = 0; !q->full && i < es_params_count(m.p); i++) {
         struct es_param *e = es_params_at(m.p, i);
         if (es_net_part(m.net, e->name) == ES_PART_TRANSFORMER) e->trainable = false;
     }

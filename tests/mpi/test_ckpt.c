@@ -95,11 +95,18 @@ static void large_parameter(void **state) {
     es_comm_barrier_all(comm);
 }
 
-static void save(struct model *x, const char *where, int64_t step) {
+/* The next checkpoint of the run in this folder. */
+static int save_last(struct model *x, const char *where, int64_t step, struct es_err *err) {
     struct es_ckpt_meta meta = help_meta(step);
-    struct es_err err = {0};
+    char last[512], prev[512];
     model_fill(x, step);
-    assert_int_equal(es_ckpt_save_last_all(comm, where, &x->state, &meta, config, &err), 0);
+    return es_ckpt_save_all(comm, help_path(last, where, ES_CKPT_LAST), help_path(prev, where, ES_CKPT_PREV),
+                            &x->state, &meta, config, err);
+}
+
+static void save(struct model *x, const char *where, int64_t step) {
+    struct es_err err = {0};
+    assert_int_equal(save_last(x, where, step, &err), 0);
 }
 
 /* The step that resuming gives; the state must be that step's. */
@@ -238,11 +245,7 @@ static int serve(const char *mode, const char *where) {
     model_clear(&x);
     int rc = es_ckpt_resume_all(comm, where, &x.state, &meta, &err);
     bool whole = rc <= 0 || model_equals(&x, meta.step, comm);
-    while (rc >= 0 && strcmp(mode, "loop") == 0) {
-        meta = help_meta(meta.step + 1);
-        model_fill(&x, meta.step);
-        rc = es_ckpt_save_last_all(comm, where, &x.state, &meta, config, &err);
-    }
+    while (rc >= 0 && strcmp(mode, "loop") == 0) rc = save_last(&x, where, ++meta.step, &err);
     if (es_comm_rank(comm) == 0)
         printf("rc %d step %lld whole %d %s\n", rc, (long long)meta.step, whole, err.msg);
     model_free(&x);

@@ -451,7 +451,8 @@ static void failures(const struct es_comm *c, const struct es_trainer_params *tp
     es_trainer_free_all(&t);
 }
 
-/* More ranks than leaves (but in stage 1), or a number of ranks that is no power of two: 64 on all ranks, and the numbers that would do. */
+/* More ranks than leaves (but in stage 1), or a number of ranks that is no power of two: 64 on all ranks, and the numbers that
+ * would do. */
 static void refused(const struct es_comm *world, struct es_trainer_params tp) {
     struct es_trainer *t = NULL;
     struct es_err err = {0};

@@ -61,8 +61,8 @@ static struct model model_new(enum es_arch arch, enum es_bf16_kind kind, double 
     es_net_freeze(m.net, m.p, false);
     assert_int_equal(es_params_layout(m.p, NULL), 0);
     es_params_init(m.p, test_seed());
-    for (int i = 0; i < es_params_count(m.p);
-         i++) { /* a small one's start is nearly linear: larger weights */
+    /* a small one's start is nearly linear: larger weights */
+    for (int i = 0; i < es_params_count(m.p); i++) {
         struct es_param *q = es_params_at(m.p, i);
         for (int64_t k = 0; arch != ES_ARCH_BEATS && q->bf16 && k < q->n; k++) es_params_data(m.p, i)[k] *= 5;
     }

@@ -51,9 +51,9 @@ static void rounding_by_hand(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (rounded(cases[i].x) != cases[i].y)
             fail_msg("%08x: got %04x, want %04x", cases[i].x, rounded(cases[i].x), cases[i].y);
+    /* also one whose payload is in the low half alone */
     static const uint32_t nans[] = {0x7fc00000, 0x7f800001, 0xff800001, 0xffffffff, 0x7f80ffff};
-    for (size_t i = 0; i < sizeof nans / sizeof *nans;
-         i++) { /* also one whose payload is in the low half alone */
+    for (size_t i = 0; i < sizeof nans / sizeof *nans; i++) {
         uint16_t y = rounded(nans[i]);
         assert_true((y & 0x7fff) > 0x7f80 && (y & 0x40) && y >> 15 == nans[i] >> 31);
     }

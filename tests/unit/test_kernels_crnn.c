@@ -657,10 +657,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(conv_fast_is_reference),
         cmocka_unit_test(conv_gradients),
-
         cmocka_unit_test(gate_gradients),
         cmocka_unit_test(tail_fast_is_reference),
-
         cmocka_unit_test(batchnorm_gradients),
         cmocka_unit_test(batchnorm_scale_invariance),
         cmocka_unit_test(dropout_masks),

@@ -303,8 +303,8 @@ static void weak_split(void **state) {
         n_valid += split[i];
     }
     assert_int_equal(n_valid, 158);
-    struct es_mt19937
-        mt; /* init_genrand(5489): the 1st and the 10000th output (C++ standard, [rand.predef]) */
+    /* init_genrand(5489): the 1st and the 10000th output (C++ standard, [rand.predef]) */
+    struct es_mt19937 mt;
     es_mt_seed(&mt, 5489);
     assert_int_equal(es_mt_u32(&mt), 3499211612u);
     for (int i = 2; i < 10000; i++) es_mt_u32(&mt);

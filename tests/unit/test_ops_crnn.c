@@ -340,8 +340,8 @@ static void dropout_streams(void **state) {
     assert_true(zeros > 400 && zeros < 600 && equal > 400 && equal < 600); /* each call has its own stream */
     es_tape_backward(w.tape, w.grads, NULL);
     const float *g = es_tape_input_grad(w.tape, l.in);
-    for (int i = 0; i < 1000;
-         i++) { /* d/dx of (2x - x)^2 / 2 through y = 2x: 2 (y - x); a dropped one gives none */
+    /* d/dx of (2x - x)^2 / 2 through y = 2x: 2 (y - x); a dropped one gives none */
+    for (int i = 0; i < 1000; i++) {
         if (first[i] == 0) assert_true(g[i] == 0);
         if (first[i] != 0) assert_true(fabsf(g[i] - 2 * (first[i] - l.x[i])) < 1e-5f);
     }

@@ -8,8 +8,8 @@ struct run {
     float *x, *given, *mel; /* x turned to [B,1,T,F] */
     uint8_t *mask;
     int64_t shape_x[4], shape_given[4];
-    bool own,
-        alone; /* own: the transformer takes part, given are its features; alone: no embeddings at all */
+    bool own;   /* the transformer takes part, given are its features */
+    bool alone; /* no embeddings at all */
     struct es_tensor *in, *emb, *logits;
 };
 

@@ -70,8 +70,8 @@ int ev_class(const struct es_evalset *set, const char *name); /* -1 when there i
 void ev_psds(struct ev *e, const struct es_evalset *set, struct js *block);
 void ev_f1(struct ev *e, const struct es_evalset *set, struct js *block, enum es_f1_kind kind);
 void ev_auroc(struct ev *e, const struct es_evalset *set, struct js *block);
-void ev_blocks(struct ev *e, const struct es_evalset *set,
-               struct js *blocks); /* every block of an object, by its name */
+/* Every block of an object, by its name. */
+void ev_blocks(struct ev *e, const struct es_evalset *set, struct js *blocks);
 /* The same on scores and truth, with num_clips and dataset_duration. */
 void ev_set(struct ev *e, const struct es_scores *scores, const struct es_truth *truth,
             const struct es_evalset_params *p, struct js *blocks);

@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <unistd.h>
 
+#include "earshot/timer.h"
+
 #include "../generate.h"
 #include "runner.h"
 
@@ -256,16 +258,13 @@ static void add_to_median(struct rn_case *c, const char *rule, double rel_l2) {
         c->median = more;
         c->cap_median = cap;
     }
-    int at = c->n_median++;
-    for (; at > 0 && c->median[at - 1] > rel_l2; at--) c->median[at] = c->median[at - 1];
-    c->median[at] = rel_l2;
+    c->median[c->n_median++] = rel_l2;
 }
 
-/* Of an even number the mean of the two in the middle. */
 static void report_median(struct rn_case *c) {
     const int n = c->n_median;
     if (n > 0) {
-        const double v = 0.5 * (c->median[(n - 1) / 2] + c->median[n / 2]);
+        const double v = es_median(c->median, n);
         result(c, "median of the gradients", n, 0, v, c->median_rule,
                v <= strtod(c->median_rule + strlen(MEDIAN), NULL));
     }

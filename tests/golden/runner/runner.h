@@ -154,8 +154,8 @@ int64_t rn_size(const int64_t shape[4]);
 /* Compares with the dataset below the group and settles it; no such dataset: nothing. */
 void rn_put(struct rn_case *c, const char *rel, const double *a, int64_t n);
 void rn_put_f32(struct rn_case *c, const char *rel, const float *a, int64_t n);
-void rn_put_grad(struct rn_case *c, const char *name, const float *g,
-                 int64_t n); /* in full, or samples and summary */
+/* In full, or samples and summary. */
+void rn_put_grad(struct rn_case *c, const char *name, const float *g, int64_t n);
 void rn_put_full(struct rn_case *c, const char *rel, const double *a, int64_t n, int64_t full_n);
 /* rn_read of an output of another case that serves as an input here: values found wrong there are replaced by the computed
  * ones, so that what is wrong is told once. */
