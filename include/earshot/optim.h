@@ -3,7 +3,7 @@
  *
  * The vector of trainable parameters is cut into segments by the reducer; moments exist for them alone: 1/P
  * of the whole. Collectivity: none; the sums come from es_reducer_finish_all, the new values go out with
- * es_reducer_gather_all.
+ * es_reducer_gather_begin.
  */
 #ifndef EARSHOT_OPTIM_H
 #define EARSHOT_OPTIM_H
