@@ -29,7 +29,7 @@ suite() {
     local preset=$1 log begin=$SECONDS bad total
     shift
     log=$(mktemp)
-    ctest --preset "$preset" -j2 --schedule-random "$@" >"$log" 2>&1
+    ctest --preset "$preset" -j3 --schedule-random "$@" >"$log" 2>&1
     total=$(sed -n 's/^.* tests passed, .* tests* failed out of \([0-9]*\)$/\1/p' "$log")
     bad=$(sed -n 's/^.* tests passed, \([0-9]*\) tests* failed out of .*$/\1/p' "$log")
     if [ -z "$total" ]; then

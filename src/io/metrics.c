@@ -218,8 +218,9 @@ int es_metrics_add(struct es_metrics *m, int table, int64_t step, const void *co
 
 void es_metrics_amend(struct es_metrics *m, int table, int64_t step, int i, const void *value) {
     if (!m) return;
+    ES_ASSERT(table >= 0 && table < m->n_tables);
     const struct table *t = &m->table[table];
-    ES_ASSERT(table >= 0 && table < m->n_tables && i >= 0 && i < t->n_declared);
+    ES_ASSERT(i >= 0 && i < t->n_declared);
     const struct column *c = &m->column[t->declared[i]];
     if (t->n > 0 && t->step[t->n - 1] == step)
         memcpy(c->rows + (size_t)(t->n - 1) * c->row_bytes, value, c->row_bytes);
