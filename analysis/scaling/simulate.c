@@ -135,7 +135,6 @@ struct rank {
     struct es_leafgather *g;
     float *values;
     int64_t n_elements; /* settings.elements / SIM_SCALE */
-    double gather_s;    /* waits of this step's first forward pass for parameters of the step before */
 };
 
 struct times {
@@ -154,7 +153,6 @@ static void leaf(struct rank *k, int step, int i) {
         es_reducer_gather_wait(k->r, begin, (p + 1 == polls ? n : n / polls * (p + 1)) - begin);
         compute(settings.leaf_s * slow / polls);
     }
-    k->gather_s = i == 0 ? es_reducer_exposed_s(k->r) : k->gather_s;
     if (i > 0) compute(settings.merge_s); /* the binary counter: one addition of vectors less than leaves */
     if (i + 1 < n_mine) {
         compute(settings.backward_s * slow);
@@ -180,13 +178,14 @@ static struct times step(struct rank *k, int number) {
     mark_s = es_now_s();
     es_reducer_finish_all(k->r, NULL);
     t.finish_s = es_now_s() - mark_s;
+    t.gather_s =
+        es_reducer_exposed_s(k->r) - t.finish_s; /* forward's waits for the parameters of the step before */
     mark_s = es_now_s();
     if (es_leafgather_all(k->g, 0, false, &err) < 0) MPI_Abort(MPI_COMM_WORLD, 1);
     (void)es_reducer_norm2_all(k->r);
     t.exchange_s = es_now_s() - mark_s;
     compute(settings.replicated_s + settings.sharded_s / es_comm_size(k->c));
     es_reducer_gather_begin(k->r, k->values);
-    t.gather_s = k->gather_s;
     t.step_s = es_now_s() - begin_s;
     return t;
 }

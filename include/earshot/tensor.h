@@ -89,12 +89,12 @@ int64_t es_params_n_values(const struct es_params *p); /* padded length of the w
 int64_t es_params_n_trainable(const struct es_params *p);
 int64_t es_params_elements(const struct es_params *p, bool trainable_only); /* unpadded count, weights only */
 /* Packed copies (kernels_bf16.h) of the entries marked bf16, for the tapes whose engine is e, which must outlive them. After
- * es_params_layout; a clone starts without. Made where they are first asked for, and again after es_params_changed, which is due after every
- * change of values; all: of frozen entries, too. */
+ * es_params_layout; a clone starts without. Each is made where it is first asked for, from the values of that moment, and again after
+ * es_params_changed, which is due when trained values change; frozen values stay from then on. */
 struct es_bf16;
 struct es_bf16_weight;
 int es_params_packed_new(struct es_params *p, struct es_bf16 *e, struct es_err *err);
-void es_params_changed(struct es_params *p, bool all);
+void es_params_changed(struct es_params *p);
 const struct es_bf16_weight *es_params_packed(struct es_params *p, int i);    /* NULL when it has none */
 int64_t es_params_packed_bytes(const struct es_params *p, struct es_bf16 *e); /* with or without them */
 uint64_t es_params_digest(struct es_params *p); /* names, shapes and values in table order */

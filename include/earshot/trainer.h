@@ -78,8 +78,8 @@ struct es_step_report { /* the same on all ranks */
     double time_min[ES_N_TIMES], time_mean[ES_N_TIMES], time_max[ES_N_TIMES];
     int time_slowest[ES_N_TIMES];
     bool stop; /* some rank was signalled */
-    bool
-        bad; /* a loss (of bad_leaf, the first; else -1) or the gradient's norm is not as it should be: nothing was changed */
+    /* a loss (of bad_leaf, the first; else -1) or the gradient's norm is not as it should be: nothing was changed */
+    bool bad;
     int bad_leaf;
 };
 bool es_trainer_bad_loss(const struct es_trainer_params *tp, double loss);

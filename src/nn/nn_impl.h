@@ -18,25 +18,25 @@ struct vit_block { /* pre-LN block, spec/models.md section 2.0 */
 /* One transformer. Each has a file of its own that defines its row; arch.c lists the rows. `indices` is the architecture's
  * own struct of parameter indices, of `size` bytes and zeroed; `rest` is a parameter's name behind the prefix. */
 struct nn_arch {
-    const char *stage_prefix,
-        *pretrain_prefix;     /* in front of its parameters: below as_model.[model.], below model. */
+    /* in front of its parameters: below as_model.[model.], below model. */
+    const char *stage_prefix, *pretrain_prefix;
     int n_mels, n_mel_frames; /* its frontend's output for 10 s */
     double ln_eps;
     bool wrapper;                  /* published: with the frozen 768 -> 527 head, and how */
     enum es_embed_pool embed_pool; /* tokens become label frames */
     const char *unused;            /* part of the names of parameters that never get a gradient, or NULL */
     size_t size;
-    int (*check)(const struct es_transformer_config *c,
-                 struct es_err *err); /* sizes it cannot take; may be NULL */
+    /* sizes it cannot take; may be NULL */
+    int (*check)(const struct es_transformer_config *c, struct es_err *err);
     void (*add)(void *indices, struct es_params *p, const char *prefix,
                 const struct es_transformer_config *c);
+    /* features [B,1,F,T] -> [B,tokens,dim] */
     struct es_tensor *(*forward)(const void *indices, const struct es_transformer_config *c,
-                                 struct es_tape *t,
-                                 struct es_tensor *features); /* [B,1,F,T] -> [B,tokens,dim] */
+                                 struct es_tape *t, struct es_tensor *features);
     int (*depth_index)(const struct es_transformer_config *c, const char *rest); /* es_net_depth_index */
     int (*tokens)(const struct es_transformer_config *c, int n_mel_frames);
-    double (*flops)(const struct es_transformer_config *c,
-                    int n_mel_frames); /* of the products, one clip forward */
+    /* of the products, one clip forward */
+    double (*flops)(const struct es_transformer_config *c, int n_mel_frames);
 };
 extern const struct nn_arch nn_arch_atst, nn_arch_fpasst, nn_arch_beats;
 const struct nn_arch *nn_arch(enum es_arch arch);

@@ -214,14 +214,14 @@ int es_params_packed_new(struct es_params *p, struct es_bf16 *e, struct es_err *
     for (int i = 0; i < p->n; i++) {
         const struct es_param *q = &p->entry[i];
         if (q->bf16) ES_TRY(es_bf16_weight_new(&p->packed[i], e, inputs(q), q->shape[0], err));
+        p->stale[i] = q->bf16;
     }
-    es_params_changed(p, true);
     return 0;
 }
 
-void es_params_changed(struct es_params *p, bool all) {
+void es_params_changed(struct es_params *p) {
     for (int i = 0; i < p->n; i++)
-        if (all || p->entry[i].trainable) p->stale[i] = p->packed[i] != NULL;
+        if (p->entry[i].trainable) p->stale[i] = p->packed[i] != NULL;
 }
 
 const struct es_bf16_weight *es_params_packed(struct es_params *p, int i) {

@@ -14,20 +14,11 @@ void trainer_lap(struct es_trainer *t, enum es_step_phase phase) {
     t->mark_s = now;
 }
 
-/* Frozen values come from a checkpoint or import before the first step and stay. */
-static void weights_changed(struct es_trainer *t) {
-    if (!t->bf16) return;
-    es_params_changed(t->student, !t->packed);
-    if (trainer_packed_teacher(t)) es_params_changed(trainer_packed_teacher(t), !t->packed);
-    t->packed = true;
-}
-
 /* The student's forward pass is about to read a parameter: what other ranks changed of it must be there. */
 void trainer_on_param(void *ctx, int param) {
     struct es_trainer *t = ctx;
     const struct es_param *p = es_params_at(t->student, param);
-    if (!p->trainable) return;
-    if (!t->settled) es_reducer_gather_wait(t->reducer, p->offset, p->n);
+    if (p->trainable) es_reducer_gather_wait(t->reducer, p->offset, p->n);
 }
 
 static void on_grad(void *ctx, int param) {
@@ -134,7 +125,7 @@ double es_trainer_exposed_s(const struct es_trainer *t) {
 }
 
 void es_trainer_settle_all(struct es_trainer *t) {
-    if (!t->settled) es_reducer_gather_wait(t->reducer, 0, es_params_n_trainable(t->student));
+    es_reducer_gather_wait(t->reducer, 0, es_params_n_trainable(t->student));
     t->settled = true;
 }
 
@@ -147,7 +138,8 @@ int es_trainer_step_all(struct es_trainer *t, int64_t step, int n_active, es_lea
     t->mark_s = begin_s;
     es_reducer_begin(t->reducer, n_active);
     es_leafgather_begin(t->gather, n_active);
-    weights_changed(t);
+    es_params_changed(t->student);
+    if (t->teacher) es_params_changed(t->teacher);
     int rc = my_leaves(t, step, n_active, leaf, ctx, err);
     int finished = es_reducer_finish_all(t->reducer, rc == 0 ? err : NULL);
     if (rc == 0) rc = finished;

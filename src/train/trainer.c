@@ -107,7 +107,8 @@ static int allocate(struct es_trainer *t, struct es_err *err) {
     return train_frozen_new(&t->frozen, tp, t->comm, t->net, t->tree_leaves, err);
 }
 
-struct es_params *trainer_packed_teacher(const struct es_trainer *t) {
+/* Whose transformer runs: not the teacher's in stage 1. */
+static struct es_params *packed_teacher(const struct es_trainer *t) {
     return t->tp.phase == ES_PHASE_STAGE2 ? t->teacher : NULL;
 }
 
@@ -115,12 +116,12 @@ static int set_up_bf16(struct es_trainer *t, struct es_err *err) {
     if (t->tp.bf16 == ES_BF16_NONE || t->tp.net.alone) return 0;
     ES_TRY(es_bf16_new(&t->bf16, t->tp.bf16, err));
     ES_TRY(es_params_packed_new(t->student, t->bf16, err));
-    return trainer_packed_teacher(t) ? es_params_packed_new(trainer_packed_teacher(t), t->bf16, err) : 0;
+    return packed_teacher(t) ? es_params_packed_new(packed_teacher(t), t->bf16, err) : 0;
 }
 
 static int64_t packed_bytes(const struct es_trainer *t) {
     if (!t->bf16) return 0;
-    return es_params_packed_bytes(t->student, t->bf16) * (trainer_packed_teacher(t) ? 2 : 1);
+    return es_params_packed_bytes(t->student, t->bf16) * (packed_teacher(t) ? 2 : 1);
 }
 
 /* Everything of es_trainer_new_all that one rank may fail at alone. */

@@ -23,7 +23,6 @@ struct es_trainer {
     struct es_net *net;
     struct es_params *student, *teacher;
     struct es_bf16 *bf16; /* NULL: fp32 */
-    bool packed;          /* frozen weights were, in an earlier step */
     bool settled;         /* the student's parameters are the last step's on this rank */
     struct workspace ws;
     struct es_reducer *reducer;
@@ -36,15 +35,13 @@ struct es_trainer {
     float *teacher_strong, *teacher_weak;
     float *clip_labels; /* pre-training with clip outputs [n,K] */
     int64_t leaves_done;
-    double time[ES_N_TIMES], mark_s,
-        optimizer_s; /* optimizer_s: of the step before, it ends after the exchange of times */
+    double time[ES_N_TIMES], mark_s;
+    double optimizer_s; /* of the step before: it ends after the exchange of times */
     size_t planned[3];
 };
 
 /* Adds the time since the last mark to a phase. */
 void trainer_lap(struct es_trainer *t, enum es_step_phase phase);
-/* Whose transformer runs: not the teacher's in stage 1. */
-struct es_params *trainer_packed_teacher(const struct es_trainer *t);
 
 /* Forward passes and losses of one leaf; dry or real, as the tapes are. */
 void trainer_run_leaf(struct es_trainer *t, struct workspace *w, struct es_leaf_input *in, int64_t step,

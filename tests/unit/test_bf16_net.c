@@ -69,7 +69,6 @@ static struct model model_new(enum es_arch arch, enum es_bf16_kind kind, double 
     if (kind != ES_BF16_NONE) {
         assert_int_equal(es_bf16_new(&m.e, kind, NULL), 0);
         assert_int_equal(es_params_packed_new(m.p, m.e, NULL), 0);
-        es_params_changed(m.p, true);
     }
     m.n_target = (int64_t)B * K * c.pretrain_frames;
     m.x = guarded_random(B * MELS * FRAMES, 1, 1);
@@ -218,7 +217,7 @@ static void gradient_is_that_of_the_loss(void **state) {
         for (int side = 0; side < 2; side++) {
             for (int64_t i = 0; i < n; i++)
                 x[i] = (float)((double)start[i] + (side ? -h : h) * (double)g.grads[i]);
-            es_params_changed(m.p, false);
+            es_params_changed(m.p);
             struct result r = run(&m, false);
             loss[side] = (double)r.loss;
             result_free(&r);
@@ -244,7 +243,7 @@ static void packing_follows_masters(void **state) {
         for (int step = 0; step < 4; step++) {
             if (step == 1) es_params_data(m.p, i)[0] += 1;
             es_params_at(m.p, i)->trainable = step != 2;
-            if (step >= 2) es_params_changed(m.p, false);
+            if (step >= 2) es_params_changed(m.p);
             r[step] = run(&m, false);
         }
         assert_true(r[0].loss == r[1].loss && r[0].loss == r[2].loss && r[0].loss != r[3].loss);

@@ -256,7 +256,6 @@ static bool set_up(struct rn_model *m, const char *tsv) {
     if (tsv && strcmp(tsv, "-") != 0 && !rn_fill(m->c, m->p, tsv, case_seed(m->c), &m->names)) return false;
     if (m->c->run->bf16) {
         ES_ASSERT(es_params_packed_new(m->p, m->c->run->bf16, NULL) == 0);
-        es_params_changed(m->p, true);
     }
     m->grads = es_alloc((size_t)es_params_n_trainable(m->p) + 1, sizeof(float), NULL);
     ES_ASSERT(m->grads);
