@@ -128,12 +128,12 @@ static int show(struct es_run *run, FILE *csv, int64_t n_last, struct es_err *er
         struct shown_rows rows = {.n_tables = 0};
         ES_TRY(es_metrics_load(&m, es_run_operand(run, i), err));
         if (csv && write_csv(m, es_run_operand(run, i), csv)) {
-            es_metrics_abandon(&m);
+            es_metrics_free(&m);
             return es_err_set(err, ES_EIO, "%s: cannot write: %s", es_run_option(run, "csv"),
                               strerror(errno));
         }
         if (!csv) print_rows(run, m, es_run_operand(run, i), n_last, &rows);
-        es_metrics_abandon(&m);
+        es_metrics_free(&m);
     }
     return 0;
 }
@@ -157,7 +157,7 @@ static int follow(struct es_run *run, const char *path, int64_t n_last, struct e
             ES_TRY(es_metrics_load(&m, path, err));
             print_rows(run, m, path, n_last, &rows);
             ended = complete(m);
-            es_metrics_abandon(&m);
+            es_metrics_free(&m);
             fflush(stdout);
         }
         struct timespec one = {1, 0};

@@ -35,7 +35,6 @@ int es_comm_split_node_all(struct es_comm **out, const struct es_comm *c, struct
 void es_comm_free_all(struct es_comm **c);
 int es_comm_rank(const struct es_comm *c);
 int es_comm_size(const struct es_comm *c);
-int es_comm_local_size(const struct es_comm *c); /* ranks on this node */
 /* The MPI_Comm, as a pointer to it, for the few libraries that want one (io, linalg, fftmpi). */
 const void *es_comm_mpi(const struct es_comm *c);
 

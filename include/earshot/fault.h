@@ -5,7 +5,6 @@
  *   write, stage, ckptwrite   no space left: files and stores; a staged copy; the thread of a background checkpoint
  *   short                     half of the bytes are written and the system says so, which is no error (es_pwrite)
  *   onednn-layout             a product refuses packed weights
- *   kill, stall               training, by leaves of this rank: SIGKILL to itself; waits for ever
  *   nan, nan-loss             training: gradients, by last leaves of a step; the loss, by leaves of this rank
  * Places (es_fault_here), each a point as kill-PLACE, stall-PLACE and slow-PLACE: step (leaves of this rank), store (clips),
  * predictions (blocks), checkpoint (files, before they are complete), metrics (files, before they are renamed), write (pieces of a

@@ -69,10 +69,6 @@ void es_k_colsum(int64_t rows, int64_t cols, const float *x, float beta, float *
 void es_k_gelu_fwd(int64_t n, const float *x, float *y);
 /* dx = dy (Phi(x) + x phi(x)) + beta dx. dx may be dy when beta is 0. */
 void es_k_gelu_bwd(int64_t n, const float *x, const float *dy, float beta, float *dx);
-/* y = 1 / (1 + exp(-x)). In place allowed. */
-void es_k_sigmoid_fwd(int64_t n, const float *x, float *y);
-/* dx = dy y (1 - y) + beta dx, y the output. dx may be dy when beta is 0. */
-void es_k_sigmoid_bwd(int64_t n, const float *y, const float *dy, float beta, float *dx);
 
 /* ---- layer norm over the last axis (src/kernels/layernorm*.c) */
 /* y = (x - mean) rstd w + b, rstd = 1 / sqrt(biased variance + eps). x, y [rows,D]; w, b [D]; mean, rstd [rows] out, both
@@ -98,8 +94,6 @@ void es_k_attention_bwd(int64_t B, int64_t T, int64_t H, int64_t d, const float 
 /* ---- exact data movement and element-wise sums (src/kernels/copy.c): one implementation, no rounding choices */
 /* out = a + b; out may be a or b. */
 void es_k_add(int64_t n, const float *a, const float *b, float *out);
-/* y += alpha x (product rounded, then sum) */
-void es_k_axpy(int64_t n, float alpha, const float *x, float *y);
 /* y = alpha x + b (product rounded, then sum); b may be NULL (0) or y, y may be x. */
 void es_k_scale_add(int64_t n, float alpha, const float *x, const float *b, float *y);
 /* dst = src + beta dst for rows of cols words, rows ld apart; beta 0 or 1. Concatenation, slices, gradients of both. */

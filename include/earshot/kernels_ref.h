@@ -20,8 +20,6 @@
     void es_k_colsum_ref_##S(int64_t rows, int64_t cols, const R *x, double beta, R *sum);                   \
     void es_k_gelu_fwd_ref_##S(int64_t n, const R *x, R *y);                                                 \
     void es_k_gelu_bwd_ref_##S(int64_t n, const R *x, const R *dy, double beta, R *dx);                      \
-    void es_k_sigmoid_fwd_ref_##S(int64_t n, const R *x, R *y);                                              \
-    void es_k_sigmoid_bwd_ref_##S(int64_t n, const R *y, const R *dy, double beta, R *dx);                   \
     void es_k_layernorm_fwd_ref_##S(int64_t rows, int64_t D, const R *x, const R *w, const R *b, double eps, \
                                     R *y, R *mean, R *rstd);                                                 \
     void es_k_layernorm_bwd_ref_##S(int64_t rows, int64_t D, const R *x, const R *w, const R *mean,          \

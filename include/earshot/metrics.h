@@ -10,7 +10,7 @@
  *     ES_GO(es_metrics_open(&m, "run/metrics.h5", rank, 30.0, resume_step, err));
  *     ES_GO(es_metrics_table(m, "/step/step", columns, 3, &table, err));
  *     each step: es_metrics_add(m, table, step, (const void *[]){leaf, &lr, &digest}, err); es_metrics_tick(m, err);
- *     ES_GO(es_metrics_close(&m, err));
+ *     ES_GO(es_metrics_flush(m, err)); es_metrics_free(&m);
  *
  * Rank 0 alone holds and writes the log; on other ranks every call does nothing. Every flush_s seconds the whole log goes to a
  * temporary file that is renamed: readers open it whenever they like, and after a crash too. On resume the rows from
@@ -60,10 +60,9 @@ int es_metrics_add(struct es_metrics *m, int table, int64_t step, const void *co
 void es_metrics_amend(struct es_metrics *m, int table, int64_t step, int i, const void *value);
 int es_metrics_tick(struct es_metrics *m, struct es_err *err);  /* flush if it is time */
 int es_metrics_flush(struct es_metrics *m, struct es_err *err); /* now */
-int es_metrics_close(struct es_metrics **m, struct es_err *err);
-void es_metrics_abandon(struct es_metrics **m); /* without writing */
+void es_metrics_free(struct es_metrics **m); /* writes nothing */
 
-/* Reading a log (es_metrics_load, then es_metrics_abandon). */
+/* Reading a log (es_metrics_load, then es_metrics_free). */
 int es_metrics_load(struct es_metrics **m, const char *path, struct es_err *err);
 int64_t es_metrics_steps(const struct es_metrics *m); /* -1: the log does not say */
 int es_metrics_n_columns(const struct es_metrics *m);

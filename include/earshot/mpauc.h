@@ -60,11 +60,4 @@ int es_maestro_join(struct es_scores **joined, struct es_truth **truth, const st
  * as its last hard event; clips without one are not in truth. Evaluate with params.subset. */
 int es_maestro_clips(struct es_truth **truth, const struct es_truth *soft, struct es_err *err);
 
-/* In one call, for a trainer's validation: the test metric (recordings), and the monitor (clips). Scores of
- * clips that soft or its durations do not know are left out. */
-int es_evaluate_maestro(struct es_auroc **auroc, const struct es_scores *scores, const struct es_truth *soft,
-                        bool positive_only, struct es_err *err);
-int es_evaluate_maestro_clips(struct es_auroc **auroc, const struct es_scores *scores,
-                              const struct es_truth *soft, struct es_err *err);
-
 #endif

@@ -30,7 +30,6 @@ struct es_tensor *es_op_patchify(struct es_tape *t, struct es_tensor *x, int p);
 struct es_tensor *es_op_concat(struct es_tape *t, struct es_tensor *a, struct es_tensor *b);
 /* Same data, other shape (no copy). */
 struct es_tensor *es_op_reshape(struct es_tape *t, struct es_tensor *x, int ndim, const int64_t *shape);
-struct es_tensor *es_op_sigmoid(struct es_tape *t, struct es_tensor *x);
 
 /* ---- BEATs (src/tensor/ops_beats.c) */
 /* alpha x + y, the product rounded (deep norm). Same shapes. */

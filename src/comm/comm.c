@@ -58,13 +58,9 @@ static int comm_new(struct es_comm **c, const struct es_comm *parent, struct es_
 }
 
 static void comm_describe_all(struct es_comm *c) {
-    MPI_Comm node;
     ES_MPI(c, MPI_Comm_set_errhandler, c->mpi, MPI_ERRORS_RETURN);
     ES_MPI(c, MPI_Comm_rank, c->mpi, &c->rank);
     ES_MPI(c, MPI_Comm_size, c->mpi, &c->size);
-    ES_MPI(c, MPI_Comm_split_type, c->mpi, MPI_COMM_TYPE_SHARED, c->rank, MPI_INFO_NULL, &node);
-    ES_MPI(c, MPI_Comm_size, node, &c->local_size);
-    ES_MPI(c, MPI_Comm_free, &node);
     c->chunk_bytes = CHUNK_BYTES;
 }
 
@@ -103,7 +99,6 @@ int es_comm_dup_all(struct es_comm **out, const struct es_comm *c, struct es_err
     ES_MPI(c, MPI_Comm_set_errhandler, (*out)->mpi, MPI_ERRORS_RETURN);
     (*out)->rank = c->rank;
     (*out)->size = c->size;
-    (*out)->local_size = c->local_size;
     (*out)->chunk_bytes = c->chunk_bytes;
     return 0;
 }
@@ -134,9 +129,6 @@ int es_comm_rank(const struct es_comm *c) {
 }
 int es_comm_size(const struct es_comm *c) {
     return c->size;
-}
-int es_comm_local_size(const struct es_comm *c) {
-    return c->local_size;
 }
 const void *es_comm_mpi(const struct es_comm *c) {
     return &c->mpi;

@@ -9,7 +9,7 @@
 
 struct es_comm {
     MPI_Comm mpi; /* ours: duplicated or split, errors return */
-    int rank, size, local_size;
+    int rank, size;
     size_t chunk_bytes;   /* largest count of one MPI call, far below INT_MAX; tests lower it */
     int *counts, *displs; /* [size] scratch of allgatherv */
 };

@@ -219,7 +219,7 @@ static int read_clip(struct es_dataset *d, const struct clip *c, struct es_rng *
     int64_t drawn = spare > 0 ? (int64_t)es_rng_below(r, (uint64_t)(spare + 1)) : 0;
     struct es_label_window w = es_labels_window(length, ES_DATASET_SAMPLES, ES_STORE_RATE_HZ, drawn);
     ES_TRY(es_store_read_pcm(s, c->id, w.start, w.n, pcm, err));
-    for (int64_t i = 0; i < w.n; i++) wave[i] = (float)pcm[i] * (1.0f / 32768.0f);
+    es_pcm_to_float(pcm, w.n, wave);
     memset(wave + w.n, 0, (size_t)(ES_DATASET_SAMPLES - w.n) * sizeof(float));
     int n_in;
     const struct es_event *in = es_store_events(s, c->id, &n_in);

@@ -55,7 +55,7 @@ static int source_load(struct source *s, int64_t from, struct es_err *err) {
     for (int64_t i = 0; i < s->n_piece; i++) {
         int16_t pcm;
         es_pcm_from_float(&s->piece[i], 1, &pcm);
-        s->piece[i] = (float)pcm * (1.0f / 32768.0f);
+        es_pcm_to_float(&pcm, 1, &s->piece[i]);
     }
 done:
     es_free(&out);

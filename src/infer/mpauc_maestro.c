@@ -299,37 +299,3 @@ done:
     es_truth_free(&hard);
     return rc;
 }
-
-static int auroc_of(struct es_auroc **auroc, const struct es_scores *scores, const struct es_truth *truth,
-                    bool subset, struct es_err *err) {
-    struct es_evalset *set = NULL;
-    const struct es_auroc_params params = es_mpauc_params();
-    *auroc = NULL;
-    ES_TRY(es_evalset_new(&set, scores, truth, &(struct es_evalset_params){.subset = subset}, err));
-    int rc = es_auroc_new(auroc, set, &params, err);
-    es_evalset_free(&set);
-    return rc;
-}
-
-int es_evaluate_maestro(struct es_auroc **auroc, const struct es_scores *scores, const struct es_truth *soft,
-                        bool positive_only, struct es_err *err) {
-    struct es_scores *joined = NULL;
-    struct es_truth *truth = NULL;
-    const struct es_maestro_params params = {.positive_only = positive_only, .subset = true};
-    *auroc = NULL;
-    ES_TRY(es_maestro_join(&joined, &truth, scores, soft, &params, err));
-    int rc = auroc_of(auroc, joined, truth, false, err);
-    es_truth_free(&truth);
-    es_scores_free(&joined);
-    return rc;
-}
-
-int es_evaluate_maestro_clips(struct es_auroc **auroc, const struct es_scores *scores,
-                              const struct es_truth *soft, struct es_err *err) {
-    struct es_truth *truth = NULL;
-    *auroc = NULL;
-    ES_TRY(es_maestro_clips(&truth, soft, err));
-    int rc = auroc_of(auroc, scores, truth, true, err);
-    es_truth_free(&truth);
-    return rc;
-}

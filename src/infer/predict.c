@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "earshot/audio.h"
 #include "earshot/log.h"
 #include "earshot/mem.h"
 #include "earshot/predictions.h"
@@ -11,7 +12,7 @@ int es_predict_read(const struct es_store *s, int64_t clip, float *wave, int16_t
     if (n > ES_CLIP_SAMPLES)
         n = ES_CLIP_SAMPLES; /* upstream crops at random even here; we at 0 (ARCHITECTURE.md section 4) */
     ES_TRY(es_store_read_pcm(s, clip, 0, n, pcm, err));
-    for (int64_t i = 0; i < n; i++) wave[i] = (float)pcm[i] * (1.0f / 32768.0f);
+    es_pcm_to_float(pcm, n, wave);
     memset(wave + n, 0, (size_t)(ES_CLIP_SAMPLES - n) * sizeof(float));
     return 0;
 }

@@ -37,7 +37,7 @@ struct es_metrics {
     struct column column[MAX_COLUMNS];
 };
 
-void es_metrics_abandon(struct es_metrics **mp) {
+void es_metrics_free(struct es_metrics **mp) {
     struct es_metrics *m = *mp;
     if (!m) return;
     for (int c = 0; c < m->n_columns; c++) {
@@ -254,12 +254,6 @@ int es_metrics_tick(struct es_metrics *m, struct es_err *err) {
     return m && es_now_s() - m->flushed_s >= m->flush_s ? es_metrics_flush(m, err) : 0;
 }
 
-int es_metrics_close(struct es_metrics **m, struct es_err *err) {
-    int rc = *m ? es_metrics_flush(*m, err) : 0;
-    es_metrics_abandon(m);
-    return rc;
-}
-
 static int load_labels(const struct es_h5 *f, struct column *c, struct es_err *err) {
     struct es_h5_names names;
     int n = 0, rc = 0;
@@ -366,7 +360,7 @@ int es_metrics_open(struct es_metrics **m, const char *path, int rank, double fl
         drop_rows(*m, resume_step);
     }
 done:
-    if (rc < 0) es_metrics_abandon(m);
+    if (rc < 0) es_metrics_free(m);
     return rc;
 }
 
@@ -375,7 +369,7 @@ int es_metrics_load(struct es_metrics **m, const char *path, struct es_err *err)
     ES_GO(metrics_new(m, path, 0, err));
     ES_GO(load(*m, err));
 done:
-    if (rc < 0) es_metrics_abandon(m);
+    if (rc < 0) es_metrics_free(m);
     return rc;
 }
 

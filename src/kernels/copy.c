@@ -8,11 +8,6 @@ void es_k_add(int64_t n, const float *a, const float *b, float *out) {
     for (int64_t i = 0; i < n; i++) out[i] = a[i] + b[i];
 }
 
-void es_k_axpy(int64_t n, float alpha, const float *x, float *y) {
-#pragma omp parallel for simd schedule(static) num_threads(es_kernel_team(n))
-    for (int64_t i = 0; i < n; i++) y[i] += alpha * x[i];
-}
-
 void es_k_scale_add(int64_t n, float alpha, const float *x, const float *b, float *y) {
     if (b) {
 #pragma omp parallel for simd schedule(static) num_threads(es_kernel_team(n))

@@ -26,18 +26,3 @@ void es_k_gelu_bwd_fast(int64_t n, const float *x, const float *dy, float beta, 
         for (int64_t i = 0; i < n; i++) dx[i] = __builtin_fmaf(dy[i], gelu_slope(x[i]), beta * dx[i]);
     }
 }
-
-void es_k_sigmoid_fwd_fast(int64_t n, const float *x, float *y) {
-#pragma omp parallel for simd schedule(static) num_threads(es_kernel_team(n))
-    for (int64_t i = 0; i < n; i++) y[i] = es_vsigmoid(x[i]);
-}
-
-void es_k_sigmoid_bwd_fast(int64_t n, const float *y, const float *dy, float beta, float *dx) {
-    if (beta == 0.0f) {
-#pragma omp parallel for simd schedule(static) num_threads(es_kernel_team(n))
-        for (int64_t i = 0; i < n; i++) dx[i] = dy[i] * y[i] * (1.0f - y[i]);
-    } else {
-#pragma omp parallel for simd schedule(static) num_threads(es_kernel_team(n))
-        for (int64_t i = 0; i < n; i++) dx[i] = __builtin_fmaf(dy[i] * y[i], 1.0f - y[i], beta * dx[i]);
-    }
-}

@@ -80,8 +80,6 @@ void es_dropout_factors(const struct es_rng *rng, int64_t first, int64_t n, doub
 void es_k_colsum_fast(int64_t rows, int64_t cols, const float *x, float beta, float *sum);
 void es_k_gelu_fwd_fast(int64_t n, const float *x, float *y);
 void es_k_gelu_bwd_fast(int64_t n, const float *x, const float *dy, float beta, float *dx);
-void es_k_sigmoid_fwd_fast(int64_t n, const float *x, float *y);
-void es_k_sigmoid_bwd_fast(int64_t n, const float *y, const float *dy, float beta, float *dx);
 void es_k_layernorm_fwd_fast(int64_t rows, int64_t D, const float *x, const float *w, const float *b,
                              double eps, float *y, float *mean, float *rstd);
 void es_k_layernorm_bwd_fast(int64_t rows, int64_t D, const float *x, const float *w, const float *mean,

@@ -246,9 +246,6 @@ const struct es_comm *es_run_comm(const struct es_run *run) {
 struct es_config *es_run_config(struct es_run *run) {
     return run->config;
 }
-const char *es_run_config_path(const struct es_run *run) {
-    return es_run_option(run, "config");
-}
 int es_run_threads(const struct es_run *run) {
     return run->threads;
 }

@@ -145,57 +145,36 @@ struct es_tensor *es_op_add_rows(struct es_tape *t, struct es_tensor *x, struct 
     return s->y;
 }
 
-/* ---- GELU, sigmoid */
-struct pointwise {
+/* ---- GELU: a bf16 step that is recorded keeps x as bf16 */
+struct gelu {
     struct es_tensor *x, *y;
 };
 
 static void gelu_backward(struct es_tape *t, void *saved) {
-    struct pointwise *s = saved;
+    struct gelu *s = saved;
     float beta, *dx = es_tape_grad(t, s->x, &beta);
     if (dx && !es_tape_dry(t)) es_k_gelu_bwd(s->x->n, s->x->data, es_tape_grad_out(t, s->y), beta, dx);
 }
 
-static void sigmoid_backward(struct es_tape *t, void *saved) {
-    struct pointwise *s = saved;
-    float beta, *dx = es_tape_grad(t, s->x, &beta);
-    if (dx && !es_tape_dry(t)) es_k_sigmoid_bwd(s->x->n, s->y->data, es_tape_grad_out(t, s->y), beta, dx);
-}
-
-static struct es_tensor *pointwise(struct es_tape *t, const char *name, struct es_tensor *x,
-                                   void (*forward)(int64_t n, const float *x, float *y),
-                                   es_backward_fn backward) {
-    struct pointwise *s = es_tape_node(t, sizeof *s);
-    *s = (struct pointwise){x, es_tape_output(t, name, x->ndim, x->shape)};
-    if (!es_tape_dry(t)) forward(x->n, x->data, s->y->data);
-    es_tape_push(t, backward, s, s->y, NULL, 1, &x);
-    return s->y;
-}
-
 static void gelu_bf16_backward(struct es_tape *t, void *saved) {
-    struct pointwise *s = saved;
+    struct gelu *s = saved;
     float beta, *dx = es_tape_grad(t, s->x, &beta), *x = es_tape_scratch(t, (size_t)s->x->n * sizeof *x);
     if (!dx || es_tape_dry(t)) return;
     es_bf16_to(es_tape_engine(t), s->x->n, s->x->half, x);
     es_k_gelu_bwd(s->x->n, x, es_tape_grad_out(t, s->y), beta, dx);
 }
 
-static struct es_tensor *gelu_bf16(struct es_tape *t, struct es_tensor *x) {
-    struct pointwise *s = es_tape_node(t, sizeof *s);
-    *s = (struct pointwise){x, es_tape_output(t, "gelu", x->ndim, x->shape)};
-    es_tape_half(t, x);
-    if (!es_tape_dry(t)) es_k_gelu_fwd(x->n, x->data, s->y->data);
-    es_tape_push_reading(t, gelu_bf16_backward, s, s->y, NULL, 1, &x, 0, NULL);
-    return s->y;
-}
-
 struct es_tensor *es_op_gelu(struct es_tape *t, struct es_tensor *x) {
-    if (es_tape_engine(t) && es_tape_record(t)) return gelu_bf16(t, x);
-    return pointwise(t, "gelu", x, es_k_gelu_fwd, gelu_backward);
-}
-
-struct es_tensor *es_op_sigmoid(struct es_tape *t, struct es_tensor *x) {
-    return pointwise(t, "sigmoid", x, es_k_sigmoid_fwd, sigmoid_backward);
+    struct gelu *s = es_tape_node(t, sizeof *s);
+    bool half = es_tape_engine(t) && es_tape_record(t);
+    *s = (struct gelu){x, es_tape_output(t, "gelu", x->ndim, x->shape)};
+    if (half) es_tape_half(t, x);
+    if (!es_tape_dry(t)) es_k_gelu_fwd(x->n, x->data, s->y->data);
+    if (half)
+        es_tape_push_reading(t, gelu_bf16_backward, s, s->y, NULL, 1, &x, 0, NULL);
+    else
+        es_tape_push(t, gelu_backward, s, s->y, NULL, 1, &x);
+    return s->y;
 }
 
 /* ---- layer norm */

@@ -9,7 +9,6 @@
 #include "earshot/mem.h"
 #include "earshot/model.h"
 #include "earshot/weights.h"
-#include "earshot/text.h"
 #include "run_files.h"
 
 int train_open_log(const char *dir, struct es_err *err) {
@@ -20,12 +19,8 @@ int train_open_log(const char *dir, struct es_err *err) {
 
 int train_write_config(const char *dir, const struct es_config *cfg, struct es_err *err) {
     char path[600];
-    char *text = NULL;
-    ES_TRY(es_config_to_yaml(cfg, &text, err));
     snprintf(path, sizeof path, "%s/config.yaml", dir);
-    int rc = es_text_save(path, text, strlen(text), err);
-    es_free(&text);
-    return rc;
+    return es_config_write_yaml(cfg, path, err);
 }
 
 /* ---- the trainer's state as the lists that ckpt.h wants */

@@ -262,7 +262,7 @@ static int bad_step(struct run *r, const struct es_step_report *report, struct e
     ES_TRY(train_resume_all(r->comm, r->trainer, &s, r->dir, "auto", err));
     if (s.step == 0) {
         *err = bad;
-        snprintf(err->hint, sizeof err->hint, "train.on_bad_step: there is no checkpoint to go back to");
+        es_err_hint(err, "train.on_bad_step: there is no checkpoint to go back to");
         return -ES_EDATA;
     }
     r->best = s.best;

@@ -81,7 +81,7 @@ int train_log_open_all(const struct es_comm *c, struct train_log **l, const stru
 
 void train_log_close(struct train_log **l) {
     if (!*l) return;
-    es_metrics_abandon(&(*l)->m);
+    es_metrics_free(&(*l)->m);
     es_free(&(*l)->leaf);
     es_free(l);
 }

@@ -1,8 +1,6 @@
 /* One step: this rank's leaves, the exchanges, the optimiser (ARCHITECTURE.md section 4). */
 #include <math.h>
-#include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "earshot/fault.h"
 #include "earshot/timer.h"
@@ -55,14 +53,6 @@ static const double *replay_stats(struct es_params *params, const double *at, do
     return at;
 }
 
-/* For tests: a rank that dies or hangs in its n-th leaf. */
-static void misbehave(void) {
-    if (es_fault_hit("kill")) raise(SIGKILL);
-    if (es_fault_hit("stall"))
-        for (;;) pause();
-    es_fault_here("step");
-}
-
 static int my_leaves(struct es_trainer *t, int64_t step, int n_active, es_leaf_fn get, void *ctx,
                      struct es_err *err) {
     int rc = 0, n_mine = es_reducer_n_mine(t->reducer);
@@ -86,7 +76,7 @@ static int my_leaves(struct es_trainer *t, int64_t step, int n_active, es_leaf_f
             if (t->teacher) write_stats(t->ws.student, &at);
             if (t->teacher) write_stats(t->ws.teacher, &at);
             if (es_fault_hit("nan-loss")) record[ES_TERM_TOTAL] = (double)NAN;
-            misbehave();
+            es_fault_here("step");
             es_tape_backward(t->ws.student, t->grads, &hooks);
             trainer_lap(t, ES_TIME_BACKWARD);
             t->leaves_done++;

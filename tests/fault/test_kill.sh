@@ -52,7 +52,7 @@ left=$(cd runs/killed && echo *)
 echo "left in the folder: $left"
 
 # ---- the same at a given leaf, the first of all and one in mid-run; and without any checkpoint in between
-for fault in kill:1@rank0 kill:9@rank1 kill:30@rank0; do
+for fault in kill-step:1@rank0 kill-step:9@rank1 kill-step:30@rank0; do
     dir=runs/${fault//[:@]/-}
     ES_FAULT=$fault go 2 "${run[@]}" --set run.dir="$dir" --set checkpoint.every_steps=0
     [ $code = 137 ] && [ $seconds -le 60 ] || fail "$fault: code $code after $seconds s, want 137"
@@ -62,7 +62,7 @@ for fault in kill:1@rank0 kill:9@rank1 kill:30@rank0; do
 done
 
 # ---- a rank that hangs is found by the watchdog, which says where
-ES_FAULT=stall:20@rank1 go 2 "${run[@]}" --set run.dir=runs/stall --set watchdog.timeout_s=3
+ES_FAULT=stall-step:20@rank1 go 2 "${run[@]}" --set run.dir=runs/stall --set watchdog.timeout_s=3
 [ $code = 74 ] && [ $seconds -le 60 ] && errors | grep -q 'rank 1: no progress for 3 s in phase step, step ' || fail "stall: code $code after $seconds s"
 ok 2 "${run[@]}" --set run.dir=runs/stall
 same_runs runs/whole runs/stall

@@ -103,7 +103,7 @@ static void open_and_close(void **state) {
     assert_int_equal(es_run_operands(run), 2);
     assert_string_equal(es_run_operand(run, 0), "one");
     assert_string_equal(es_run_operand(run, 1), "--two");
-    assert_string_equal(es_run_config_path(run), ES_TEST_SOURCE "/configs/base.yaml");
+    assert_string_equal(es_run_option(run, "config"), ES_TEST_SOURCE "/configs/base.yaml");
     assert_true(es_run_quiet(run) && !es_run_check(run));
     assert_null(es_run_json(run));
     assert_true(es_run_threads(run) >= 1);

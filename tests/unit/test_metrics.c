@@ -37,6 +37,12 @@ static int column_of(const struct es_metrics *m, const char *name, struct es_met
     return -1;
 }
 
+static int close_log(struct es_metrics **m, struct es_err *err) {
+    int rc = es_metrics_flush(*m, err);
+    es_metrics_free(m);
+    return rc;
+}
+
 static void check(const struct es_metrics *m, int64_t n) {
     struct es_metrics_view v;
     assert_true(column_of(m, "/leaf", &v) >= 0);
@@ -76,12 +82,12 @@ static void writes_and_resumes(void **state) {
     assert_int_equal(es_metrics_load(&r, path, &err), 0);
     check(r, 200);
     add(m, table, 200, 201);
-    assert_int_equal(es_metrics_close(&m, &err), 0);
+    assert_int_equal(close_log(&m, &err), 0);
     check(r, 200);
-    es_metrics_abandon(&r);
+    es_metrics_free(&r);
     assert_int_equal(es_metrics_load(&r, path, &err), 0);
     check(r, 201);
-    es_metrics_abandon(&r);
+    es_metrics_free(&r);
     assert_int_equal(help_count_files(dir), 1);
 
     /* resume from the checkpoint of step 120: rows 0..119 stay, in every table; a new column; another segment of ranks */
@@ -109,17 +115,17 @@ static void writes_and_resumes(void **state) {
     assert_true(((const float *)v.values)[2 * 4 + 3] == 4);
     assert_true(column_of(r, "/time_rank/120/seconds", &v) >= 0);
     assert_true(v.n_rows == 1 && v.column.dim[0] == 2);
-    es_metrics_abandon(&r);
-    assert_int_equal(es_metrics_close(&m, &err), 0);
+    es_metrics_free(&r);
+    assert_int_equal(close_log(&m, &err), 0);
 
     assert_int_equal(es_metrics_open(&m, path, 0, 1000, 121, &err), 0); /* the number of leaves has changed */
     more[0].dim[0] = 4;
     help_failed(es_metrics_table(m, "/step/step", more, 4, &table, &err), &err, ES_EDATA, "/leaf",
                 "another type or shape");
-    es_metrics_abandon(&m);
+    es_metrics_free(&m);
     assert_int_equal(es_metrics_open(&m, path, 0, 1000, -1, &err), 0); /* a new run: nothing is kept */
     assert_int_equal(es_metrics_n_columns(m), 0);
-    es_metrics_abandon(&m);
+    es_metrics_free(&m);
 }
 
 static void other_ranks_and_errors(void **state) {
@@ -132,9 +138,9 @@ static void other_ranks_and_errors(void **state) {
     assert_int_equal(es_metrics_table(m, "/step/step", columns, 3, &table, &err), 0);
     add(m, table, 0, 3);
     assert_int_equal(es_metrics_tick(m, &err), 0);
-    assert_int_equal(es_metrics_close(&m, &err), 0);
+    assert_int_equal(close_log(&m, &err), 0);
     assert_int_equal(es_metrics_open(&m, "no/where.h5", 0, 0, 0, &err), 0);
-    help_failed(es_metrics_close(&m, &err), &err, ES_EIO, "no/where.h5", "No such file");
+    help_failed(close_log(&m, &err), &err, ES_EIO, "no/where.h5", "No such file");
     help_text(help_path(path, dir, "text.h5"), "no HDF5");
     help_failed(es_metrics_open(&m, path, 0, 0, 5, &err), &err, ES_EDATA, "text.h5",
                 "cannot be read as HDF5");
@@ -154,9 +160,9 @@ static void other_ranks_and_errors(void **state) {
         struct es_metrics *r = NULL;
         assert_int_equal(es_metrics_load(&r, path, &err), 0);
         check(r, 10);
-        es_metrics_abandon(&r);
+        es_metrics_free(&r);
     }
-    assert_int_equal(es_metrics_close(&m, &err), 0);
+    assert_int_equal(close_log(&m, &err), 0);
     int64_t before = es_mem_live_blocks();
     int rc = -1;
     for (int k = 1; rc < 0; k++) { /* whichever allocation fails while the log is read */
@@ -171,7 +177,7 @@ static void other_ranks_and_errors(void **state) {
         }
     }
     check(m, 15);
-    es_metrics_abandon(&m);
+    es_metrics_free(&m);
 }
 
 HELP_SCRATCH("metrics")

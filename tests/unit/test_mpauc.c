@@ -207,6 +207,23 @@ static double second(const struct maestro *m, int clip, int k) {
     return (0.5 * frame(m, clip, 2 * k) + w * frame(m, clip, 2 * k + 1)) / (0.5 + w);
 }
 
+/* Of the recordings, or of each clip by itself. */
+static int evaluate(struct es_auroc **auroc, const struct maestro *m, bool clips, struct es_err *err) {
+    struct es_scores *joined = NULL;
+    struct es_truth *truth = NULL;
+    struct es_evalset *set = NULL;
+    const struct es_auroc_params mpauc = es_mpauc_params();
+    const struct es_evalset_params subset = {.subset = clips};
+    int rc = clips ? es_maestro_clips(&truth, m->soft, err)
+                   : es_maestro_join(&joined, &truth, m->scores, m->soft, &(struct es_maestro_params){0}, err);
+    if (rc == 0) rc = es_evalset_new(&set, clips ? m->scores : joined, truth, &subset, err);
+    if (rc == 0) rc = es_auroc_new(auroc, set, &mpauc, err);
+    es_evalset_free(&set);
+    es_truth_free(&truth);
+    es_scores_free(&joined);
+    return rc;
+}
+
 static void maestro_joins(void **state) {
     (void)state;
     const int64_t live = es_mem_live_blocks();
@@ -242,11 +259,11 @@ static void maestro_joins(void **state) {
         es_truth_free(&truth);
     }
     struct es_auroc *a = NULL;
-    assert_int_equal(es_evaluate_maestro(&a, m.scores, m.soft, false, &err), 0);
+    assert_int_equal(evaluate(&a, &m, false, &err), 0);
     assert_int_equal(a->n_classes, 2);
     assert_int_equal(a->classes[0].n_segments, 14);
     es_auroc_free(&a);
-    assert_int_equal(es_evaluate_maestro_clips(&a, m.scores, m.soft, &err), 0);
+    assert_int_equal(evaluate(&a, &m, true, &err), 0);
     assert_int_equal(a->classes[0].n_segments, 8 + 4); /* each clip to the end of its last hard event */
     es_auroc_free(&a);
     maestro_close(&m);
@@ -285,7 +302,7 @@ static void maestro_refuses(void **state) {
         maestro_open(&m);
         snprintf(spec, sizeof spec, "malloc:%d", n);
         es_fault_init(spec, 0);
-        rc = es_evaluate_maestro(&a, m.scores, m.soft, false, &err);
+        rc = evaluate(&a, &m, false, &err);
         es_fault_init(NULL, 0);
         assert_true(rc == 0 || rc == -ES_EIO);
         es_auroc_free(&a);

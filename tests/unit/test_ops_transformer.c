@@ -95,7 +95,6 @@ static struct es_tensor *forward(struct es_tape *t, const struct net *net, struc
     es_tape_drop(t, y);
     es_tape_drop(t, h);
     h = es_op_linear(t, z, PARAM(FROZEN), NULL);
-    h = next(t, h, es_op_sigmoid(t, h));
     h = next(t, h, es_op_add(t, h, h));
     y = es_op_concat(t, h, x);
     es_tape_drop(t, x);
