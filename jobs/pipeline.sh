@@ -2,9 +2,10 @@
 # Runs the pipeline of slurm/graph.tsv on this machine, phase by phase, without Slurm. Run it again after a stop: what is there
 # (stores, predictions, scores) is kept, training goes on from its checkpoint, and a run that is finished ends at once.
 #
-# usage: jobs/pipeline.sh [--dry-run] [--from PHASE] [--only A,B] [--iterations N] [--config-dir DIR] [--site FILE] [--work DIR] [--graph FILE]
+# usage: jobs/pipeline.sh [--dry-run] [--from PHASE] [--to PHASE] [--only A,B] [--iterations N] [--config-dir DIR] [--site FILE] [--work DIR] [--graph FILE]
 #   --dry-run         print the commands and run none
 #   --from PHASE      leave out what comes before PHASE in the graph
+#   --to PHASE        leave out what comes behind PHASE
 #   --only A,B        the pipeline of these transformers, or this one, alone (default: the graph's)
 #   --iterations N    1: end with the ensemble of iteration 1 and its scores (default: 2)
 #   --config-dir DIR  configurations (default: configs; the demo's: configs/toy)

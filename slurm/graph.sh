@@ -3,7 +3,7 @@
 # (their own, for messages) before sourcing this file.
 
 work=${EARSHOT_WORK:-build/quickstart} config=configs graph=$here/graph.tsv site=-
-from='' chosen='' iterations=2
+from='' to='' chosen='' iterations=2
 
 fail() { echo "$name: $*" >&2; exit 64; }
 
@@ -11,7 +11,7 @@ fail() { echo "$name: $*" >&2; exit 64; }
 graph_options() {
     while [ $# -gt 0 ]; do
         case $1 in
-        --from | --only | --iterations | --config-dir | --site | --work | --graph) ;;
+        --from | --to | --only | --iterations | --config-dir | --site | --work | --graph) ;;
         *) fail "$1: unknown option; see $0 --help" ;;
         esac
         case ${2-} in
@@ -21,6 +21,7 @@ graph_options() {
         esac
         case $1 in
         --from) from=$2 ;;
+        --to) to=$2 ;;
         --only) chosen=$2 ;;
         --iterations) iterations=$2 ;;
         --config-dir) config=${2%/} ;;
@@ -32,6 +33,7 @@ graph_options() {
     done
     [ -d "$config" ] || fail "--config-dir: no folder $config; run from the checkout"
     [ -r "$graph" ] || fail "--graph: cannot read $graph"
+    [ -z "$to" ] || cut -f 1 "$graph" | grep -qxF -- "$to" || fail "--to: no phase $to in $graph"
     case $iterations in 1 | 2) ;; *) fail "--iterations: '$iterations', want 1 or 2: the recipe has two" ;; esac
     # shellcheck source=slurm/site/default.sh
     . "$here/site/default.sh"
@@ -99,10 +101,10 @@ find_configs() {
     echo "${out[*]}"
 }
 
-# graph_read FUNCTION: calls it for every phase from --from on, with phase, array, list (the items, "-": none), needs, kind, nodes,
+# graph_read FUNCTION: calls it for every phase from --from to --to, with phase, array, list (the items, "-": none), needs, kind, nodes,
 # ranks_here, hours and commands set; {item} in a command is the array task's item.
 graph_read() {
-    local started=1 need line key skip
+    local started=1 ended=0 need line key skip
     [ -z "$from" ] || started=0
     while IFS=$'\t' read -r -u 3 phase array needs kind nodes ranks_here hours command; do
         case $phase in
@@ -120,7 +122,7 @@ graph_read() {
         case $needs/$kind in -/- | [a-z]*/afterok | [a-z]*/aftercorr) ;; *) fail "graph: $phase: bad dependency $kind $needs" ;; esac
         [[ $nodes/$ranks_here/$hours =~ ^[1-9][0-9]*(-[1-9][0-9]*)?/[1-9][0-9]*/[1-9][0-9]*$ ]] ||
             fail "graph: $phase: nodes, ranks, hours: want numbers"
-        skip=0
+        skip=$ended
         if [ "$iterations" = 1 ] && [[ $phase = it2-* ]]; then skip=1; fi
         for need in ${needs//,/ }; do
             [ "$need" != - ] || continue
@@ -128,6 +130,7 @@ graph_read() {
             if [ "${array_of[$need]}" = left-out ]; then skip=1; continue; fi
             [ "$kind" != aftercorr ] || [ "${array_of[$need]}" = "$array" ] || fail "graph: $phase: aftercorr wants the array of $need"
         done
+        [ "$phase" != "$to" ] || ended=1
         array_of[$phase]=$array
         if [ $skip = 1 ]; then array_of[$phase]=left-out; continue; fi
         [ "$phase" != "$from" ] || started=1

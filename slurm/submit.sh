@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Submits the pipeline of graph.tsv to Slurm: one sbatch call a phase, with its array and its dependencies.
 #
-# usage: slurm/submit.sh [--dry-run] [--from PHASE] [--only A,B] [--iterations N] [--config-dir DIR] [--site FILE] [--work DIR] [--graph FILE]
+# usage: slurm/submit.sh [--dry-run] [--from PHASE] [--to PHASE] [--only A,B] [--iterations N] [--config-dir DIR] [--site FILE] [--work DIR] [--graph FILE]
 #   --dry-run         print the calls, a shell script that does the same, and submit nothing
 #   --from PHASE      leave out what comes before PHASE in the graph: it is done
+#   --to PHASE        leave out what comes behind PHASE
 #   --only A,B        the pipeline of these transformers, or this one, alone (default: the site's, else the graph's)
 #   --iterations N    1: end with the ensemble of iteration 1 and its scores (default: 2)
 #   --config-dir DIR  configurations (default: configs; the demo's: configs/toy)

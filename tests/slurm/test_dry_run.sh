@@ -60,6 +60,9 @@ SBATCH_LOG=$tmp/from slurm/submit.sh --from it2-stage1 >/dev/null
 if head -1 from | grep -q dependency; then fail "--from: the first phase waits for nobody"; fi
 sed -n 2p from | grep -qF '<--dependency=aftercorr:101>' || fail "--from: the second waits for the first"
 
+SBATCH_LOG=$tmp/to slurm/submit.sh --from it1-ensemble --to it2-stage1 >/dev/null
+[ "$(sed 's/^.*job-name=\([^>]*\)>.*$/\1/' to | tr '\n' ' ')" = "it1-ensemble it2-stage1 " ] || fail "--to: phases"
+
 SBATCH_LOG=$tmp/one slurm/submit.sh --iterations 1 --only beats --work w/y >/dev/null
 [ "$(sed 's/^.*job-name=\([^>]*\)>.*$/\1/' one | tr '\n' ' ')" = "prepare pretrain it1-stage1 it1-stage2 it1-predict it1-ensemble " ] || fail "--iterations 1: phases"
 grep -q 'it1-ensemble.*w/y/pred/it1-stage2-beats-desed.h5>' one || fail "--only beats: $(tail -n 1 one)"
@@ -97,6 +100,8 @@ refused 64 'wants a value' --from
 refused 64 'wants a value' --only ''
 refused 64 'a blank' --work 'my work'
 refused 64 'no phase it3' --from it3
+refused 64 'no phase it3' --to it3
+refused 64 'no phase it2-predict' --from it2-predict --to it2-stage1
 refused 64 'want 1 or 2' --iterations 3
 # shellcheck disable=SC2016
 refused 64 'a shell would read' --work '$(reboot)x'

@@ -223,24 +223,35 @@ class Ablation(Reports):
         super().setUp()
         for k, variant in enumerate(self.VARIANTS):
             for seed in (1, 2, 3):
-                self.report(f"{variant}-beats.seed{seed}", 0.1 * seed + 0.01 * k, 0.5)
+                self.report(f"{variant}.seed{seed}", 0.1 * seed + 0.01 * k, 0.5)
 
     def test_table(self):
-        code, out, err = script("ablation.py", self.tmp, "--arch", "beats", "--csv", self.path("a.csv"))
+        code, out, err = script("ablation.py", self.tmp, "--csv", self.path("a.csv"))
         self.assertEqual((code, err), (0, ""))
         lines = out.splitlines()
         self.assertEqual(len(lines), 2 + len(self.VARIANTS))
-        self.assertIn("0.2000 0.1000 (+0.0000 0.0000)", lines[2])
+        self.assertIn("3      0.2000 0.1000 (+0.0000 0.0000)", lines[2])
         self.assertIn("without DESED", lines[8])
         self.assertIn("0.2600 0.1000 (+0.0600 0.0000)", lines[8])  # the same step for every seed: no error
         with open(self.path("a.csv")) as file:
             self.assertEqual(len(file.readlines()), 1 + 3 * len(self.VARIANTS))
 
     def test_missing_run(self):
-        os.remove(self.path("report", "no-ssl-stage2-beats.seed2-maestro.json"))
-        code, _, err = script("ablation.py", self.tmp, "--arch", "beats")
+        os.remove(self.path("report", "no-ssl-stage2.seed2-maestro.json"))
+        code, _, err = script("ablation.py", self.tmp)
         self.assertEqual((code, err.count("\n")), (65, 1))
-        self.assertIn("no-ssl-stage2-beats.seed2-maestro.json", err)
+        self.assertIn("no-ssl-stage2.seed2: want both scores", err)
+        os.remove(self.path("report", "no-ssl-stage2.seed2-desed.json"))
+        os.remove(self.path("report", "no-ssl-stage2.seed3-desed.json"))
+        os.remove(self.path("report", "no-ssl-stage2.seed3-maestro.json"))
+        code, out, err = script("ablation.py", self.tmp)  # one seed is left
+        self.assertEqual((code, err), (0, ""))
+        self.assertIn("self-supervision  1      0.1400 - (+0.0400 -)", out)
+        for suffix in ("desed", "maestro"):
+            os.remove(self.path("report", f"no-ssl-stage2.seed1-{suffix}.json"))
+        code, _, err = script("ablation.py", self.tmp)
+        self.assertEqual((code, err.count("\n")), (65, 1))
+        self.assertIn("no-ssl-stage2.seed*.json: not there", err)
 
 
 class Scores(Reports):
