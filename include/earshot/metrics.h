@@ -60,7 +60,7 @@ int es_metrics_add(struct es_metrics *m, int table, int64_t step, const void *co
 void es_metrics_amend(struct es_metrics *m, int table, int64_t step, int i, const void *value);
 int es_metrics_tick(struct es_metrics *m, struct es_err *err);  /* flush if it is time */
 int es_metrics_flush(struct es_metrics *m, struct es_err *err); /* now */
-void es_metrics_free(struct es_metrics **m); /* writes nothing */
+void es_metrics_free(struct es_metrics **m);                    /* writes nothing */
 
 /* Reading a log (es_metrics_load, then es_metrics_free). */
 int es_metrics_load(struct es_metrics **m, const char *path, struct es_err *err);

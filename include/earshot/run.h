@@ -76,8 +76,8 @@ int es_run_close_all(struct es_run **run, int rc, struct es_err *err);
 const struct es_comm *es_run_comm(const struct es_run *run);
 /* Not const: a job may es_config_set what its own options say, and es_config_finish. */
 struct es_config *es_run_config(struct es_run *run);
-int es_run_threads(const struct es_run *run);             /* OpenMP threads of this rank, already set */
-bool es_run_check(const struct es_run *run);              /* --check: validate the inputs, then return */
+int es_run_threads(const struct es_run *run); /* OpenMP threads of this rank, already set */
+bool es_run_check(const struct es_run *run);  /* --check: validate the inputs, then return */
 bool es_run_quiet(const struct es_run *run);
 struct es_json *es_run_json(const struct es_run *run); /* NULL without --json and on ranks other than 0 */
 /* What stands in --json is a whole document, to be written even though the job fails. */
