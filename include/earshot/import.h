@@ -51,6 +51,7 @@ struct es_import { /* plain, to be read; filled by the calls */
     enum es_import_model model;
     enum es_arch arch; /* of the transformer; of a sed net: as the names say */
     bool wrapper;      /* sed: with the frozen linear map behind the transformer */
+    bool alone;        /* sed: no entry of a transformer nor of the fusion with it (the DESED baseline) */
     struct es_import_entry *entry;
     int n, cap;
     struct es_import_problem *problem;

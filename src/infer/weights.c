@@ -73,7 +73,8 @@ struct import {
 static int settle_config(const struct import *w, struct es_err *err) {
     struct es_config *cfg = w->p->config;
     char set[64];
-    snprintf(set, sizeof set, "model.arch=%s", es_import_model_name((enum es_import_model)w->im->arch));
+    snprintf(set, sizeof set, "model.arch=%s",
+             w->im->alone ? "none" : es_import_model_name((enum es_import_model)w->im->arch));
     ES_TRY(es_config_set(cfg, set, err));
     if (w->im->model == ES_IMPORT_SED) {
         ES_TRY(es_config_set(cfg, w->im->wrapper ? "model.wrapper=true" : "model.wrapper=false", err));

@@ -264,6 +264,13 @@ static bool recognise(struct es_import *im, const struct es_value *dict, int anc
 
 /* A sed net's transformer. */
 static void recognise_arch(struct es_import *im) {
+    static const char *const beside_crnn[] = {"as_model.", "cat_tf.", NULL};
+    im->alone = true;
+    for (uint32_t k = 0; k < im->dict->n; k += 2) {
+        const struct es_value *key = im->dict->item[k];
+        const char *inner = key->kind == ES_VALUE_TEXT ? behind(key->text, im->outer) : NULL;
+        if (inner && begins_with_any(inner, beside_crnn)) im->alone = false;
+    }
     for (int m = ES_IMPORT_FPASST; m <= ES_IMPORT_BEATS; m++)
         for (int a = 0; a < 2; a++)
             if (has_key(im->dict, im->outer, "as_model.model.", models[m].anchor[a]))
