@@ -24,12 +24,14 @@ step() {
     rm -f "$log"
 }
 
-# suite PRESET CTEST-ARGUMENTS...: counts the single tests of a ctest run
+# suite PRESET CTEST-ARGUMENTS...: counts the single tests of a ctest run. Scripts take two places and mostly wait; with sanitizers they
+# compute.
 suite() {
-    local preset=$1 log begin=$SECONDS bad total
+    local preset=$1 log begin=$SECONDS bad total places=3
     shift
     log=$(mktemp)
-    ctest --preset "$preset" -j3 --schedule-random "$@" >"$log" 2>&1
+    [ "$preset" != release ] || places=4
+    ctest --preset "$preset" -j$places --schedule-random "$@" >"$log" 2>&1
     total=$(sed -n 's/^.* tests passed, .* tests* failed out of \([0-9]*\)$/\1/p' "$log")
     bad=$(sed -n 's/^.* tests passed, \([0-9]*\) tests* failed out of .*$/\1/p' "$log")
     if [ -z "$total" ]; then
