@@ -66,15 +66,18 @@ static int configure(struct es_run *run, const struct es_bench_step_params *p, s
         snprintf(text, sizeof text, "model.depth=%d", p->depth);
         ES_TRY(es_config_set(cfg, text, err));
     }
-    if (p->batch > 0 && p->phase == ES_PHASE_PRETRAIN)
+    if (p->batch > 0 && p->phase == ES_PHASE_PRETRAIN) {
         snprintf(text, sizeof text, "pretrain.batch=%d", p->batch);
-    if (p->batch > 0 && p->phase != ES_PHASE_PRETRAIN) {
+        ES_TRY(es_config_set(cfg, text, err));
+    }
+    bool published = strcmp(es_config_where(cfg, "data.subset_sizes"), "default") == 0;
+    if (p->phase != ES_PHASE_PRETRAIN && (p->batch > 0 || published)) {
         int size[5];
         es_bench_sizes(p->phase, p->batch, size);
         snprintf(text, sizeof text, "data.subset_sizes=[%d, %d, %d, %d, %d]", size[0], size[1], size[2],
                  size[3], size[4]);
+        ES_TRY(es_config_set(cfg, text, err));
     }
-    if (p->batch > 0) ES_TRY(es_config_set(cfg, text, err));
     if (p->phase == ES_PHASE_PRETRAIN) ES_TRY(es_config_set(cfg, "pretrain.head=linear", err));
     return es_config_finish(cfg, err);
 }
