@@ -25,12 +25,12 @@ VARIANTS = (("it2-stage2", "the whole recipe"), ("it1-stage2", "without iteratio
 def read(work, variant):
     """{seed: {metric: score}} of one variant"""
     result = {}
-    for path in glob.glob(os.path.join(glob.escape(work), "report", f"{variant}.seed*-*.json")):
-        seed = re.match(r".*\.seed(\d+)-[^/]*$", path)
-        if seed and int(seed[1]) not in result:
-            run = f"{variant}.seed{seed[1]}"
-            result[int(seed[1])] = {m[0]: scores.score(work, run, *m[1:4]) for m in scores.METRICS}
-            if None in result[int(seed[1])].values():
+    for path in glob.glob(os.path.join(glob.escape(work), "report", f"{variant}.seed[0-9]*-*.json")):
+        seed = int(re.search(r"\.seed(\d+)-[^/]*$", path)[1])
+        if seed not in result:
+            run = f"{variant}.seed{seed}"
+            result[seed] = {m[0]: scores.score(work, run, *m[1:4]) for m in scores.METRICS}
+            if None in result[seed].values():
                 raise runlog.BadRun(f"{work}/report/{run}: want both scores, -desed.json and -maestro.json; run jobs/pipeline.sh again")
     return result
 

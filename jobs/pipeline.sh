@@ -2,7 +2,8 @@
 # Runs the pipeline of slurm/graph.tsv on this machine, phase by phase, without Slurm. Run it again after a stop: what is there
 # (stores, predictions, scores) is kept, training goes on from its checkpoint, and a run that is finished ends at once.
 #
-# usage: jobs/pipeline.sh [--dry-run] [--from PHASE] [--to PHASE] [--only A,B] [--iterations N] [--config-dir DIR] [--site FILE] [--work DIR] [--graph FILE]
+# usage: jobs/pipeline.sh [--dry-run] [--from PHASE] [--to PHASE] [--only A,B] [--iterations N] [--config-dir DIR]
+#        [--site FILE] [--work DIR] [--graph FILE]
 #   --dry-run         print the commands and run none
 #   --from PHASE      leave out what comes before PHASE in the graph
 #   --to PHASE        leave out what comes behind PHASE

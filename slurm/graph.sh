@@ -137,7 +137,7 @@ graph_read() {
         [ $started = 1 ] || continue
 
         list=${items[$array]-"-"}
-        for _ in 1 2 3; do # a definition may hold another
+        for _ in "${!text_of[@]}"; do # a definition may hold another, a chain at most all of them
             for key in "${!text_of[@]}"; do command=${command//"{$key}"/"${text_of[$key]}"}; done
         done
         command=${command//'{work}'/$work} command=${command//'{phase}'/$phase}

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Where the pipeline stands, phase by phase: what Slurm says of its jobs, and what the files say.
 #
-# usage: slurm/status.sh [--from PHASE] [--to PHASE] [--only A,B] [--iterations N] [--config-dir DIR] [--site FILE] [--work DIR] [--graph FILE]
+# usage: slurm/status.sh [--from PHASE] [--to PHASE] [--only A,B] [--iterations N] [--config-dir DIR]
+#        [--site FILE] [--work DIR] [--graph FILE]
 # Options as for slurm/submit.sh. Columns: phase; item of its array; Slurm (state and, while it waits, why; of a job that Slurm has
 # forgotten the last line of its log; -: never submitted); files (step of checkpoint-last, results that are whole, and those
 # that are being written).

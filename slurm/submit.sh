@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Submits the pipeline of graph.tsv to Slurm: one sbatch call a phase, with its array and its dependencies.
 #
-# usage: slurm/submit.sh [--dry-run] [--from PHASE] [--to PHASE] [--only A,B] [--iterations N] [--config-dir DIR] [--site FILE] [--work DIR] [--graph FILE]
+# usage: slurm/submit.sh [--dry-run] [--from PHASE] [--to PHASE] [--only A,B] [--iterations N] [--config-dir DIR]
+#        [--site FILE] [--work DIR] [--graph FILE]
 #   --dry-run         print the calls, a shell script that does the same, and submit nothing
 #   --from PHASE      leave out what comes before PHASE in the graph: it is done
 #   --to PHASE        leave out what comes behind PHASE

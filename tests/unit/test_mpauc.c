@@ -214,9 +214,9 @@ static int evaluate(struct es_auroc **auroc, const struct maestro *m, bool clips
     struct es_evalset *set = NULL;
     const struct es_auroc_params mpauc = es_mpauc_params();
     const struct es_evalset_params subset = {.subset = clips};
-    int rc = clips
-                 ? es_maestro_clips(&truth, m->soft, err)
-                 : es_maestro_join(&joined, &truth, m->scores, m->soft, &(struct es_maestro_params){0}, err);
+    const struct es_maestro_params recordings = {.subset = true};
+    int rc = clips ? es_maestro_clips(&truth, m->soft, err)
+                   : es_maestro_join(&joined, &truth, m->scores, m->soft, &recordings, err);
     if (rc == 0) rc = es_evalset_new(&set, clips ? m->scores : joined, truth, &subset, err);
     if (rc == 0) rc = es_auroc_new(auroc, set, &mpauc, err);
     es_evalset_free(&set);
