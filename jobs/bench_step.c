@@ -73,7 +73,7 @@ static int configure(struct es_run *run, const struct es_bench_step_params *p, s
     bool published = strcmp(es_config_where(cfg, "data.subset_sizes"), "default") == 0;
     if (p->phase != ES_PHASE_PRETRAIN && (p->batch > 0 || published)) {
         int size[5];
-        es_bench_sizes(p->phase, p->batch, size);
+        es_bench_sizes(p->phase, p->arch, p->batch, size);
         snprintf(text, sizeof text, "data.subset_sizes=[%d, %d, %d, %d, %d]", size[0], size[1], size[2],
                  size[3], size[4]);
         ES_TRY(es_config_set(cfg, text, err));

@@ -49,8 +49,8 @@ struct es_bench_step { /* medians over steps; the same on all ranks but for ops 
     /* largest error of a gradient over the largest gradient of its tensor; NAN: not asked for */
     double verified;
 };
-/* Clips of each set in a leaf of `batch` clips; 0: as published (pre-training: 8). */
-void es_bench_sizes(enum es_phase phase, int batch, int size[ES_N_SETS]);
+/* Clips of each set in a leaf of `batch` clips; 0: as published (spec/training.md 2.1; pre-training: 8). */
+void es_bench_sizes(enum es_phase phase, enum es_arch arch, int batch, int size[ES_N_SETS]);
 int es_bench_step_all(const struct es_comm *c, const struct es_bench_step_params *p,
                       struct es_bench_step *out, struct es_err *err);
 

@@ -97,10 +97,11 @@ static int give_leaf(void *ctx, int64_t step, int leaf, struct es_leaf_input *ou
     return 0;
 }
 
-void es_bench_sizes(enum es_phase phase, int batch, int size[ES_N_SETS]) {
-    static const int published[3][ES_N_SETS] = {{8, 0, 0, 0, 0}, {12, 10, 10, 20, 20}, {7, 5, 5, 9, 9}};
+void es_bench_sizes(enum es_phase phase, enum es_arch arch, int batch, int size[ES_N_SETS]) {
+    static const int published[3][ES_N_SETS] = {{8, 0, 0, 0, 0}, {12, 10, 10, 20, 20}, {7, 5, 5, 9, 9}},
+                     beats[3][ES_N_SETS] = {{8, 0, 0, 0, 0}, {3, 3, 3, 5, 5}, {3, 2, 2, 3, 3}};
     for (int s = 0; s < ES_N_SETS; s++) {
-        size[s] = published[phase][s];
+        size[s] = arch == ES_ARCH_BEATS ? beats[phase][s] : published[phase][s];
         if (batch > 0) size[s] = batch / ES_N_SETS + (s < batch % ES_N_SETS);
         if (batch > 0 && phase == ES_PHASE_PRETRAIN) size[s] = s == 0 ? batch : 0;
     }
@@ -134,7 +135,7 @@ static void settings(struct es_trainer_params *tp, const struct es_bench_step_pa
                                          .n_groups = 2 + tp->net.transformer.depth + 2};
     for (int i = 0; i < tp->optim.n_groups; i++) tp->optim.lr[i] = 1e-5;
     int size[ES_N_SETS];
-    es_bench_sizes(p->phase, p->batch, size);
+    es_bench_sizes(p->phase, p->arch, p->batch, size);
     for (int s = 0; s < ES_N_SETS; s++) tp->first[s + 1] = tp->first[s] + size[s];
     tp->leaf_clips = tp->first[ES_N_SETS];
 }
