@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "earshot/bench.h"
 #include "earshot/config.h"
 
 #define MAX 24
@@ -276,7 +277,24 @@ static void chain(void **state) {
         }
 }
 
+/* `earshot bench step` measures the leaves of these files. */
+static void bench_leaves(void **state) {
+    (void)state;
+    for (enum es_arch a = ES_ARCH_ATST; a < ES_N_ARCHS; a++)
+        for (int stage = 1; stage <= 2; stage++) {
+            char file[64];
+            int size[5], n;
+            snprintf(file, sizeof file, "it2/stage%d-%s", stage, es_arch_name(a));
+            struct es_config *cfg = load(file);
+            es_bench_sizes(stage == 1 ? ES_PHASE_STAGE1 : ES_PHASE_STAGE2, a, 0, size);
+            const int *want = es_config_ints(cfg, "data.subset_sizes", &n);
+            for (int s = 0; s < 5; s++) assert_int_equal(size[s], want[s]);
+            es_config_free(&cfg);
+        }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(values), cmocka_unit_test(chain)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(values), cmocka_unit_test(chain),
+                                       cmocka_unit_test(bench_leaves)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
