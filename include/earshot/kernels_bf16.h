@@ -1,12 +1,12 @@
-/* Linear layers in bf16: both operands of every product (forward, dx, dw) are bf16, sums are fp32. Weights stay fp32 masters: each
- * layer has a packed copy, made again when the master changed.
+/* Linear layers and attention in bf16: both operands of every product are bf16, sums are fp32. Weights stay fp32 masters: each layer
+ * has a packed copy, made again when the master changed.
  *
  * Order of calls: es_kernel_init; es_bf16_new with a kind that es_bf16_kind() gives; es_bf16_weight_new per layer, es_bf16_weight_set
  * after every change of the master; then the products, as often as wanted; frees in reverse order. The threads are those of
  * es_kernel_threads() at es_bf16_new, later at most as many.
  *
  * Kinds:
- *   ES_BF16_ONEDNN       the processor's bf16 instructions, through oneDNN. They take denormals as zero.
+ *   ES_BF16_ONEDNN       the processor's bf16 instructions, through oneDNN and our own attention. They take denormals as zero.
  *   ES_BF16_EMULATED     operands rounded to bf16, multiplied by the fp32 kernels: products of two bf16 numbers are exact in fp32, so
  *                        nothing but the order of the sums differs from the instructions. For tests; slower than fp32.
  *   ES_BF16_ONEDNN_FP32  the code of ES_BF16_ONEDNN with operands left in fp32: tests it where bf16 instructions are missing.
@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 #include "earshot/err.h"
+#include "earshot/kernels_beats.h"
 
 enum es_bf16_kind {
     ES_BF16_NONE, /* no bf16 instructions (or ES_ISA=avx2): train in fp32 */
@@ -71,6 +72,18 @@ void es_bf16_linear_dx(const struct es_bf16_weight *w, int64_t rows, const void 
 /* dw = dy' x + beta dw, beta 0 or 1. dy [rows,out], x [rows,in] packed. */
 void es_bf16_linear_dw(struct es_bf16 *e, int64_t rows, int64_t in, int64_t out, const void *dy,
                        const void *x, float beta, float *dw, void *ws);
+
+/* Attention of kernels_beats.h (es_k_attention_rel_fwd, _bwd). q, k, v (rows s->ld numbers apart) and out are packed; gate, bias,
+ * y [B,T,H*d], lse, dout and the gradients fp32. Scores, position term, softmax and masks are fp32; probabilities, q / sqrt d, dout
+ * and the gradients of the scores are rounded for their products. grad, add: of q, k, v, gate and bias; NULL: not wanted. */
+size_t es_bf16_attention_workspace(const struct es_bf16 *e, const struct es_k_attention *s);
+void es_bf16_attention_fwd(const struct es_bf16 *e, const struct es_k_attention *s, const void *q,
+                           const void *k, const void *v, const float *gate, const float *bias, float *y,
+                           float *lse, void *ws);
+void es_bf16_attention_bwd(const struct es_bf16 *e, const struct es_k_attention *s, const void *q,
+                           const void *k, const void *v, const float *gate, const float *bias,
+                           const void *out, const float *lse, const float *dout, float *const grad[5],
+                           const bool add[5], void *ws);
 
 /* vdpbf16ps on registers alone, as es_k_peak_gflops; NAN where the processor does not have it. */
 double es_k_peak_bf16_gflops(int threads, double wall_s);

@@ -15,12 +15,16 @@ static size_t attention_bytes(int64_t T, int64_t d) {
     return es_kernel_avx512() ? es_attention_bytes_avx512(T, d) : es_attention_bytes_avx2(T, d);
 }
 
-size_t es_k_attention_rel_ws(const struct es_k_attention *s) {
-    return attention_bytes(s->T, s->d) + (size_t)(s->B * s->H * (2 * s->T - 1)) * sizeof(float);
+size_t es_attention_ws(const struct es_k_attention *s, size_t bytes) {
+    return bytes + (size_t)(s->B * s->H * (2 * s->T - 1)) * sizeof(float);
 }
 
-static struct es_attention attention(const struct es_k_attention *s, const float *q, const float *k,
-                                     const float *v, const float *gate, const float *bias) {
+size_t es_k_attention_rel_ws(const struct es_k_attention *s) {
+    return es_attention_ws(s, attention_bytes(s->T, s->d));
+}
+
+struct es_attention es_attention_of(const struct es_k_attention *s, const void *q, const void *k,
+                                    const void *v, const float *gate, const float *bias) {
     return (struct es_attention){.B = s->B,
                                  .T = s->T,
                                  .H = s->H,
@@ -38,10 +42,30 @@ static struct es_attention attention(const struct es_k_attention *s, const float
 void es_k_attention_rel_fwd_fast(const struct es_k_attention *s, const float *q, const float *k,
                                  const float *v, const float *gate, const float *bias, float *out, float *lse,
                                  void *ws) {
-    struct es_attention a = attention(s, q, k, v, gate, bias);
+    struct es_attention a = es_attention_of(s, q, k, v, gate, bias);
     a.y = out;
     a.y_lse = lse;
     (es_kernel_avx512() ? es_attention_fwd_avx512 : es_attention_fwd_avx2)(&a, ws);
+}
+
+void es_attention_gradients(const struct es_attention *given, size_t bytes,
+                            void (*run)(const struct es_attention *a, float *ws), float *const grad[5],
+                            const bool add[5], float *ws) {
+    struct es_attention a = *given;
+    const int64_t n = a.H * (2 * a.T - 1);
+    float *part = ws + bytes / sizeof(float), *dbias = grad[4];
+    a.dq = grad[0];
+    a.dk = grad[1];
+    a.dv = grad[2];
+    a.dgate = grad[3];
+    for (int i = 0; i < 4; i++) a.beta[i] = add[i];
+    a.dbias = dbias ? part : NULL;
+    run(&a, ws);
+    for (int64_t i = 0; dbias && i < n; i++) {
+        double sum = add[4] ? (double)dbias[i] : 0.0;
+        for (int64_t b = 0; b < a.B; b++) sum += (double)part[b * n + i];
+        dbias[i] = (float)sum;
+    }
 }
 
 void es_k_attention_rel_bwd_fast(const struct es_k_attention *s, const float *q, const float *k,
@@ -49,25 +73,14 @@ void es_k_attention_rel_bwd_fast(const struct es_k_attention *s, const float *q,
                                  const float *lse, const float *dout, float *dq, bool add_dq, float *dk,
                                  bool add_dk, float *dv, bool add_dv, float *dgate, bool add_dgate,
                                  float *dbias, bool add_dbias, void *ws) {
-    struct es_attention a = attention(s, q, k, v, gate, bias);
-    const int64_t n = s->H * (2 * s->T - 1);
-    float *part = (float *)ws + attention_bytes(s->T, s->d) / sizeof(float);
+    struct es_attention a = es_attention_of(s, q, k, v, gate, bias);
     a.out = out;
     a.lse = lse;
     a.dout = dout;
-    a.dq = dq;
-    a.dk = dk;
-    a.dv = dv;
-    a.dgate = dgate;
-    const float beta[4] = {add_dq, add_dk, add_dv, add_dgate};
-    memcpy(a.beta, beta, sizeof beta);
-    a.dbias = dbias ? part : NULL;
-    (es_kernel_avx512() ? es_attention_bwd_avx512 : es_attention_bwd_avx2)(&a, ws);
-    for (int64_t i = 0; dbias && i < n; i++) {
-        double sum = add_dbias ? (double)dbias[i] : 0.0;
-        for (int64_t b = 0; b < s->B; b++) sum += (double)part[b * n + i];
-        dbias[i] = (float)sum;
-    }
+    es_attention_gradients(&a, attention_bytes(s->T, s->d),
+                           es_kernel_avx512() ? es_attention_bwd_avx512 : es_attention_bwd_avx2,
+                           (float *const[]){dq, dk, dv, dgate, dbias},
+                           (const bool[]){add_dq, add_dk, add_dv, add_dgate, add_dbias}, ws);
 }
 
 /* ---- gate */

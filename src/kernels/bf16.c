@@ -1,15 +1,10 @@
-/* Linear layers in bf16: kinds, and the emulation by fp32 kernels. */
+/* bf16: kinds, operands, and linear layers with their emulation by fp32 kernels. */
 #include <math.h>
 #include <string.h>
 
 #include "bf16_impl.h"
 
 #include "earshot/mem.h"
-
-struct es_bf16 {
-    enum es_bf16_kind kind;
-    struct es_onednn *onednn; /* NULL: emulated */
-};
 
 struct es_bf16_weight {
     struct es_bf16 *e;

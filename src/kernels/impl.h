@@ -43,22 +43,40 @@ size_t es_product_bytes_avx512(int64_t n, int64_t k);
 void es_product_avx2(const struct es_product *p, float *ws);
 void es_product_avx512(const struct es_product *p, float *ws);
 
-struct es_attention {                     /* kernels.h and kernels_beats.h */
-    int64_t B, T, H, d, ld;               /* ld: distance of rows of q, k, v and of their gradients */
-    const float *q, *k, *v, *gate, *bias; /* gate, bias: NULL without */
+struct es_attention {         /* kernels.h and kernels_beats.h */
+    int64_t B, T, H, d, ld;   /* ld: distance of rows of q, k, v and of their gradients */
+    const void *q, *k, *v;    /* float; with out bf16 in attention_pairs_*.c */
+    const float *gate, *bias; /* NULL without */
     double drop;
     const struct es_rng *rng; /* drop > 0 only */
     float *y, *y_lse;         /* forward */
-    const float *out, *lse, *dout;
+    const void *out;
+    const float *lse, *dout;
     float beta[4], *dq, *dk, *dv, *dgate; /* backward; NULL: not wanted */
     float *dbias;                         /* of each clip: [B,H,2T-1], written */
 };
+struct es_k_attention;
+struct es_attention es_attention_of(const struct es_k_attention *s, const void *q, const void *k,
+                                    const void *v, const float *gate, const float *bias);
+/* Memory of a kernel that asks for `bytes`, and sums of dbias a clip. */
+size_t es_attention_ws(const struct es_k_attention *s, size_t bytes);
+/* grad, add: of q, k, v, gate and bias; NULL: not wanted. */
+void es_attention_gradients(const struct es_attention *a, size_t bytes,
+                            void (*run)(const struct es_attention *a, float *ws), float *const grad[5],
+                            const bool add[5], float *ws);
 size_t es_attention_bytes_avx2(int64_t T, int64_t d);
 size_t es_attention_bytes_avx512(int64_t T, int64_t d);
 void es_attention_fwd_avx2(const struct es_attention *a, float *ws);
 void es_attention_fwd_avx512(const struct es_attention *a, float *ws);
 void es_attention_bwd_avx2(const struct es_attention *a, float *ws);
 void es_attention_bwd_avx512(const struct es_attention *a, float *ws);
+/* attention_pairs_*.c: products of bf16 numbers, by instructions and by AVX2. */
+size_t es_attention_bytes_bf16(int64_t T, int64_t d);
+size_t es_attention_bytes_pairs(int64_t T, int64_t d);
+void es_attention_fwd_bf16(const struct es_attention *a, float *ws);
+void es_attention_fwd_pairs(const struct es_attention *a, float *ws);
+void es_attention_bwd_bf16(const struct es_attention *a, float *ws);
+void es_attention_bwd_pairs(const struct es_attention *a, float *ws);
 
 /* The grouped convolution of kernels_beats.h. turned: dx from dy (w turned round, no bias). */
 struct es_conv1d {

@@ -4,6 +4,7 @@
 
 #include "earshot/kernels.h"
 #include "earshot/kernels_beats.h"
+#include "earshot/kernels_bf16.h"
 
 #include "ops_impl.h"
 
@@ -146,6 +147,36 @@ static void attention_rel_backward(struct es_tape *t, void *saved) {
                            g[2].p, g[2].add, g[3].p, g[3].add, g[4].p, g[4].add, ws);
 }
 
+/* bf16: q, k, v and the output are kept packed. */
+static void attention_rel_bf16_backward(struct es_tape *t, void *saved) {
+    struct attention_rel *o = saved;
+    struct es_bf16 *e = es_tape_engine(t);
+    struct es_tensor *in[5] = {o->q, o->k, o->v, o->gate, o->bias};
+    float *grad[5];
+    bool add[5];
+    for (int i = 0; i < 5; i++) {
+        struct grad g = grad_of(t, in[i]);
+        grad[i] = g.p;
+        add[i] = g.add;
+    }
+    void *ws = es_tape_scratch(t, es_bf16_attention_workspace(e, &o->s));
+    if (!es_tape_dry(t))
+        es_bf16_attention_bwd(e, &o->s, o->q->half, o->k->half, o->v->half, data_of(o->gate),
+                              data_of(o->bias), o->y->half, o->lse, es_tape_grad_out(t, o->y), grad, add, ws);
+}
+
+static void attention_rel_bf16(struct es_tape *t, struct attention_rel *o) {
+    struct es_bf16 *e = es_tape_engine(t);
+    const void *q = es_tape_half(t, o->q), *k = es_tape_half(t, o->k), *v = es_tape_half(t, o->v);
+    void *ws = es_tape_scratch(t, es_bf16_attention_workspace(e, &o->s));
+    if (!es_tape_dry(t))
+        es_bf16_attention_fwd(e, &o->s, q, k, v, data_of(o->gate), data_of(o->bias), o->y->data, o->lse, ws);
+    if (es_tape_record(t)) es_tape_half(t, o->y);
+    struct es_tensor *read[2] = {o->gate, o->bias};
+    es_tape_push_reading(t, attention_rel_bf16_backward, o, o->y, NULL, 5,
+                         (struct es_tensor *[]){o->q, o->k, o->v, o->gate, o->bias}, o->gate ? 2 : 0, read);
+}
+
 struct es_tensor *es_op_attention_rel(struct es_tape *t, struct es_tensor *q, struct es_tensor *k,
                                       struct es_tensor *v, struct es_tensor *gate, struct es_tensor *bias,
                                       int heads, double drop) {
@@ -161,6 +192,10 @@ struct es_tensor *es_op_attention_rel(struct es_tape *t, struct es_tensor *q, st
     }
     o->y = es_tape_output(t, "attention", 3, q->shape);
     o->lse = es_tape_keep(t, (size_t)(B * H * T) * sizeof *o->lse);
+    if (es_tape_engine(t)) {
+        attention_rel_bf16(t, o);
+        return o->y;
+    }
     void *ws = es_tape_scratch(t, es_k_attention_rel_ws(&o->s));
     if (!es_tape_dry(t))
         es_k_attention_rel_fwd(&o->s, q->data, k->data, v->data, data_of(gate), data_of(bias), o->y->data,

@@ -225,6 +225,40 @@ static void attention_backward(struct es_tape *t, void *saved) {
                            es_tape_grad_out(t, s->y), beta, dqkv, ws);
 }
 
+/* bf16: q, k, v and the output are kept packed. */
+static struct es_k_attention shape_of(const struct attention *s) {
+    return (struct es_k_attention){.B = s->B, .T = s->T, .H = s->H, .d = s->d, .ld = 3 * s->H * s->d};
+}
+
+static void attention_bf16_backward(struct es_tape *t, void *saved) {
+    struct attention *s = saved;
+    struct es_bf16 *e = es_tape_engine(t);
+    const struct es_k_attention shape = shape_of(s);
+    const int64_t D = s->H * s->d;
+    const char *qkv = s->qkv->half;
+    const size_t part = (size_t)D * es_bf16_size(e);
+    void *ws = es_tape_scratch(t, es_bf16_attention_workspace(e, &shape));
+    float beta, *dqkv = es_tape_grad(t, s->qkv, &beta);
+    const bool add = beta == 1.0f;
+    if (dqkv && !es_tape_dry(t))
+        es_bf16_attention_bwd(e, &shape, qkv, qkv + part, qkv + 2 * part, NULL, NULL, s->y->half, s->lse,
+                              es_tape_grad_out(t, s->y),
+                              (float *const[]){dqkv, dqkv + D, dqkv + 2 * D, NULL, NULL},
+                              (const bool[]){add, add, add, false, false}, ws);
+}
+
+static void attention_bf16(struct es_tape *t, struct attention *s) {
+    struct es_bf16 *e = es_tape_engine(t);
+    const struct es_k_attention shape = shape_of(s);
+    const char *qkv = es_tape_half(t, s->qkv);
+    const size_t part = (size_t)(s->H * s->d) * es_bf16_size(e);
+    void *ws = es_tape_scratch(t, es_bf16_attention_workspace(e, &shape));
+    if (!es_tape_dry(t))
+        es_bf16_attention_fwd(e, &shape, qkv, qkv + part, qkv + 2 * part, NULL, NULL, s->y->data, s->lse, ws);
+    if (es_tape_record(t)) es_tape_half(t, s->y);
+    es_tape_push_reading(t, attention_bf16_backward, s, s->y, NULL, 1, &s->qkv, 0, NULL);
+}
+
 struct es_tensor *es_op_attention(struct es_tape *t, struct es_tensor *qkv, int heads) {
     ES_ASSERT(qkv->ndim == 3 && heads > 0 && qkv->shape[2] % (3 * heads) == 0);
     struct attention *s = es_tape_node(t, sizeof *s);
@@ -232,6 +266,10 @@ struct es_tensor *es_op_attention(struct es_tape *t, struct es_tensor *qkv, int 
         .qkv = qkv, .B = qkv->shape[0], .T = qkv->shape[1], .H = heads, .d = qkv->shape[2] / (3 * heads)};
     s->y = output_like(t, "attention", qkv, s->H * s->d);
     s->lse = es_tape_keep(t, (size_t)(s->B * s->H * s->T) * sizeof *s->lse);
+    if (es_tape_engine(t)) {
+        attention_bf16(t, s);
+        return s->y;
+    }
     void *ws = es_tape_scratch(t, es_k_attention_workspace(s->T, s->d));
     if (!es_tape_dry(t)) es_k_attention_fwd(s->B, s->T, s->H, s->d, qkv->data, s->y->data, s->lse, ws);
     es_tape_push(t, attention_backward, s, s->y, NULL, 1, &qkv);
