@@ -7,8 +7,8 @@
  *
  * Kinds:
  *   ES_BF16_ONEDNN       the processor's bf16 instructions, through oneDNN and our own attention. They take denormals as zero.
- *   ES_BF16_EMULATED     operands rounded to bf16, multiplied by the fp32 kernels: products of two bf16 numbers are exact in fp32, so
- *                        nothing but the order of the sums differs from the instructions. For tests; slower than fp32.
+ *   ES_BF16_EMULATED     operands rounded to bf16, multiplied by the fp32 kernels (attention: by AVX2): products of two bf16 numbers are
+ *                        exact in fp32, so nothing but the order of the sums differs from the instructions. For tests; slower than fp32.
  *   ES_BF16_ONEDNN_FP32  the code of ES_BF16_ONEDNN with operands left in fp32: tests it where bf16 instructions are missing.
  * ES_BF16=emulate|onednn-fp32|off in the environment replaces the choice by what the processor has.
  *

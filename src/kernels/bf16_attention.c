@@ -91,9 +91,8 @@ void es_bf16_attention_fwd(const struct es_bf16 *e, const struct es_k_attention 
     const double sums = (double)(s->T + 8) * ES_EPS;
     es_check_end("bf16_attention_fwd out", w.n_out, y, &want, (2 * b.score + 1.0 / 512 + 2 * sums) * b.value,
                  NULL);
-    if (lse)
-        es_check_end("bf16_attention_fwd lse", n_lse, lse, &want_lse,
-                     b.score + sums * (1 + es_check_max(n_lse, want_lse)), NULL);
+    es_check_end("bf16_attention_fwd lse", n_lse, lse, &want_lse,
+                 b.score + sums * (1 + es_check_max(n_lse, want_lse)), NULL);
     wide_free(&w);
 }
 
@@ -134,9 +133,8 @@ void es_bf16_attention_bwd(const struct es_bf16 *e, const struct es_k_attention 
                            T * b.dout * (b.score + 3.0 / 512 + (T + 8) * ES_EPS),
                            gate ? T * ds * es_check_max(n[4], bias) : 0,
                            gate ? (double)s->B * T * ds * es_check_max(n[3], gate) : 0};
-    for (int i = 0; check && i < 5; i++)
-        if (grad[i])
-            es_check_end(name[i], n[i], grad[i], &want[i], tol[i] + 4 * ES_EPS * es_check_max(n[i], want[i]),
-                         NULL);
+    for (int i = 0; i < 5; i++)
+        es_check_end(name[i], n[i], grad[i], &want[i], tol[i] + 4 * ES_EPS * es_check_max(n[i], want[i]),
+                     NULL);
     wide_free(&w);
 }

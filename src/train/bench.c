@@ -98,10 +98,10 @@ static int give_leaf(void *ctx, int64_t step, int leaf, struct es_leaf_input *ou
 }
 
 void es_bench_sizes(enum es_phase phase, enum es_arch arch, int batch, int size[ES_N_SETS]) {
-    static const int published[3][ES_N_SETS] = {{8, 0, 0, 0, 0}, {12, 10, 10, 20, 20}, {7, 5, 5, 9, 9}},
-                     beats[3][ES_N_SETS] = {{8, 0, 0, 0, 0}, {3, 3, 3, 5, 5}, {3, 2, 2, 3, 3}};
+    static const int published[][3][ES_N_SETS] = {{{8, 0, 0, 0, 0}, {12, 10, 10, 20, 20}, {7, 5, 5, 9, 9}},
+                                                  {{8, 0, 0, 0, 0}, {3, 3, 3, 5, 5}, {3, 2, 2, 3, 3}}};
     for (int s = 0; s < ES_N_SETS; s++) {
-        size[s] = arch == ES_ARCH_BEATS ? beats[phase][s] : published[phase][s];
+        size[s] = published[arch == ES_ARCH_BEATS][phase][s];
         if (batch > 0) size[s] = batch / ES_N_SETS + (s < batch % ES_N_SETS);
         if (batch > 0 && phase == ES_PHASE_PRETRAIN) size[s] = s == 0 ? batch : 0;
     }

@@ -62,6 +62,16 @@ static inline void guarded_free(int64_t n, float *p) {
     es_free(&base);
 }
 
+/* |a - b| over |b|, Euclidean; |a| where b is 0. */
+static inline double distance(int64_t n, const float *a, const float *b) {
+    double d2 = 0, b2 = 0;
+    for (int64_t i = 0; i < n; i++) {
+        d2 += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        b2 += (double)b[i] * (double)b[i];
+    }
+    return b2 > 0 ? sqrt(d2 / b2) : sqrt(d2);
+}
+
 /* |got - want| <= tol * (bound ? bound[i] : 1); prints the worst element when not. */
 static inline void check_close(const char *what, int64_t n, const float *got, const float *want, double tol,
                                const float *bound) {

@@ -135,16 +135,6 @@ static void run(const struct task *t, int which, bool add, struct results *r) {
     es_free(&ws);
 }
 
-/* |a - b| over |b|, Euclidean. */
-static double distance(int64_t n, const float *a, const float *b) {
-    double d2 = 0, b2 = 0;
-    for (int64_t i = 0; i < n; i++) {
-        d2 += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-        b2 += (double)b[i] * (double)b[i];
-    }
-    return b2 > 0 ? sqrt(d2 / b2) : sqrt(d2);
-}
-
 static const struct {
     int64_t B, T, H, d;
     bool position;

@@ -144,15 +144,6 @@ static void result_free(struct result *r) {
     es_free(&r->logits);
 }
 
-static double distance(int64_t n, const float *a, const float *b) {
-    double d2 = 0, b2 = 0;
-    for (int64_t i = 0; i < n; i++) {
-        d2 += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-        b2 += (double)b[i] * (double)b[i];
-    }
-    return sqrt(d2 / b2);
-}
-
 /* Largest relative distance of a parameter's gradient. Biases of keys have none but rounding. */
 static double worst_gradient(const struct model *m, const struct result *a, const struct result *b) {
     double worst = 0;
